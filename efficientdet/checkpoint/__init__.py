@@ -1,0 +1,1 @@
+"""Stored weights -> this model, with a report of every variable."""

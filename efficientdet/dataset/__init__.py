@@ -1,0 +1,1 @@
+"""Bytes on disk <-> examples. Knows KITTI and TFRecord; knows no network."""

@@ -1,0 +1,1 @@
+"""Detections + ground truth -> metrics, in numpy; knows no network."""

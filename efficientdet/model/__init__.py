@@ -1,0 +1,1 @@
+"""Tensors -> tensors, in keras.ops only. Knows no files."""

@@ -1,0 +1,1 @@
+"""Optimisation: the train step, schedules, checkpoints of a run, memory."""
