@@ -1,0 +1,64 @@
+"""TensorFlow checkpoint bundles (`prefix.index`, `prefix.data-00000-of-00001`) as plain arrays.
+
+The format of AutoML's and the published checkpoints, so there is one format for everything: what
+is trained here loads there. Every tensor carries a CRC-32C, checked when it is read.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from efficientdet.errors import UserError
+
+DATA_SUFFIX = ".data-00000-of-00001"
+INDEX_SUFFIX = ".index"
+
+
+def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes `arrays` under `prefix`; the index, without which there is no bundle, comes last.
+
+    Strings are arrays of dtype object or bytes.
+
+    Raises:
+        UserError: the disk refused (full, read-only).
+    """
+    prefix = Path(prefix)
+    folder = prefix.with_name(f".{prefix.name}.{os.getpid()}.tmp")
+    names = sorted(arrays)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tf.device("CPU"):
+            tf.raw_ops.SaveV2(
+                prefix=str(folder / "bundle"),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=[tf.constant(arrays[name]) for name in names],
+            )
+        for suffix in (DATA_SUFFIX, INDEX_SUFFIX):
+            os.replace(folder / f"bundle{suffix}", f"{prefix}{suffix}")
+    except (OSError, tf.errors.OpError) as error:
+        message = getattr(error, "message", None) or str(error)
+        raise UserError(
+            f"{prefix}: cannot write the checkpoint ({message}); free some disk space and start "
+            "the same command again, it goes on from the checkpoint before"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Name -> array of everything under `prefix`.
+
+    Raises:
+        UserError: no such bundle, or a damaged one.
+    """
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+        message = " ".join(str(getattr(error, "message", None) or error).split())
+        raise UserError(f"{prefix}: not a readable checkpoint: {message[:200]}") from error

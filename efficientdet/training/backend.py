@@ -1,0 +1,110 @@
+"""All that differs between the TensorFlow and the JAX backend in a training step."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+Tensors = Any  # a nest of tensors
+IS_JAX = keras.backend.backend() == "jax"
+
+if IS_JAX:
+    import jax
+else:
+    import tensorflow as tf
+
+
+def value_and_grad(function: Callable[..., tuple[Any, Any]], values: list, *args: Any) -> tuple:
+    """((value, aux), gradients) of `function(values, *args) -> (value, aux)` at `values`."""
+    if IS_JAX:
+        return jax.value_and_grad(function, has_aux=True)(values, *args)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        value, aux = function(values, *args)
+    gradients = tape.gradient(value, values, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return (value, aux), gradients
+
+
+def repeat(times: int, body: Callable[[Any, Tensors], Tensors], start: Tensors) -> Tensors:
+    """`carry = body(i, carry)` for i in 0..times-1, never two iterations at once.
+
+    A plain Python loop would be unrolled, and TensorFlow would then run the micro-batches side by
+    side, in as much memory as the whole batch needs.
+    """
+    if times == 1:
+        return body(0, start)
+    if IS_JAX:
+        return jax.lax.fori_loop(0, times, body, start)
+    flat = tf.nest.flatten(start)
+
+    def flat_body(i: Any, *carry: Any) -> tuple:
+        return i + 1, *tf.nest.flatten(body(i, tf.nest.pack_sequence_as(start, carry)))
+
+    _, *result = tf.while_loop(
+        lambda i, *_: i < times,
+        flat_body,
+        (tf.constant(0), *flat),
+        parallel_iterations=1,
+        maximum_iterations=times,
+    )
+    return tf.nest.pack_sequence_as(start, result)
+
+
+def compile_update(
+    pure: Callable[[Tensors, Mapping], tuple[Tensors, Tensors]],
+    read: Callable[[], Tensors],
+    write: Callable[[Tensors], None],
+) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+    """Compiles `state, logs = pure(state, inputs)` around the stored state.
+
+    Returns a function of the inputs that updates the state and returns the logs. Nothing is
+    written before the whole update is computed, so that a step that failed (out of memory) can be
+    done again.
+    """
+    if IS_JAX:
+        compiled = jax.jit(pure)
+
+        def update(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+            state, logs = compiled(read(), dict(inputs))
+            write(state)
+            return logs
+
+        return update
+
+    # XLA on a CPU is an order of magnitude slower than TensorFlow's own kernels here.
+    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), autograph=False)
+    def graph(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        state, logs = pure(read(), inputs)
+        write(state)
+        return logs
+
+    return lambda inputs: graph({key: tf.convert_to_tensor(x) for key, x in inputs.items()})
+
+
+def compile_pure(pure: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    """Compiles a function without state."""
+    if IS_JAX:
+        return jax.jit(pure)
+    return tf.function(
+        pure, jit_compile=bool(tf.config.list_physical_devices("GPU")), autograph=False
+    )
+
+
+def has_gpu() -> bool:
+    """Whether the backend computes on a GPU."""
+    if IS_JAX:
+        return jax.default_backend() == "gpu"
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is the device's report that memory ran out, on either backend."""
+    if not IS_JAX and isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error)
+    return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "InternalError") and any(
+        sign in text for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+    )

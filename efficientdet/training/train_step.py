@@ -1,0 +1,197 @@
+"""One optimizer update of the effective batch, as one pure function of state and batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from efficientdet.config import Config
+from efficientdet.model import losses, targets
+from efficientdet.model.anchors import Anchors
+from efficientdet.training import backend
+from efficientdet.training.ema import ema_update
+from efficientdet.training.optimizers import Optimizer, clip_by_global_norm
+from efficientdet.training.train_state import TrainState
+
+State = dict[str, list]
+LOSS_SCALE_GROWTH_STEPS = 2000
+
+
+class TrainStep:
+    """Computes targets, losses and gradients, clips, and applies them once.
+
+    The loss is normalised by the positives of the whole effective batch. So targets and the one
+    normaliser come first; the micro-batches' losses and gradients then simply add up, and the
+    update does not depend on how the batch was cut (BatchNorm statistics of a micro-batch do,
+    unless they are frozen).
+
+    Args:
+        model: from `build_detector`, of which `state` holds the variables.
+        config: hyper-parameters; `grad_accum_steps` is the number of micro-batches.
+        masks: per trainable variable, whether it is updated (False: frozen).
+        lr_scales: per trainable variable, a factor on the learning rate.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        state: TrainState,
+        optimizer: Optimizer,
+        config: Config,
+        *,
+        masks: list[bool],
+        lr_scales: list[float],
+    ):
+        self._model, self._state, self._optimizer, self._config = model, state, optimizer, config
+        self._masks, self._lr_scales = masks, lr_scales
+        self._anchors = Anchors(config).boxes
+        self._decayed = [
+            mask and losses.is_l2_regularised(name)
+            for mask, name in zip(masks, state.names, strict=True)
+        ]
+        self._dynamic_scale = keras.config.dtype_policy().compute_dtype == "float16"
+        self._update = backend.compile_update(self._pure, state.read, state.write)
+
+    def __call__(
+        self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
+    ) -> dict[str, float]:
+        """Updates the state by one effective batch.
+
+        Args:
+            batch: `images` [B, H, W, 3] float32, `boxes` [B, M, 4] float32, `classes` [B, M] int32,
+                as the input pipeline makes them; B is a multiple of `grad_accum_steps`.
+            step: updates done before this one.
+            learning_rate: of this update, before `lr_scales`.
+
+        Returns:
+            `cls_loss`, `box_loss`, `det_loss`, `reg_l2_loss`, `loss`, `gradient_norm`,
+            `num_positives`, `finite` (0.0: loss or gradient was not finite; nothing was changed)
+            and `loss_scale`.
+        """
+        inputs = {key: np.asarray(batch[key]) for key in ("images", "boxes", "classes")}
+        inputs["step"] = np.float32(step)
+        inputs["learning_rate"] = np.float32(learning_rate)
+        return {key: float(value) for key, value in self._update(inputs).items()}
+
+    def _pure(self, state: State, inputs: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+        config = self._config
+        assigned = targets.assign(self._anchors, inputs["boxes"], inputs["classes"], config=config)
+        num_positives = ops.sum(assigned.num_positives)
+        normaliser, positives = losses.normaliser(num_positives, state["positives"][0], config)
+        gradients, statistics, logs = self._gradients(state, inputs["images"], assigned, normaliser)
+
+        gradients = [
+            g + config.weight_decay * w if decayed else g
+            for g, w, decayed in zip(gradients, state["trainables"], self._decayed, strict=True)
+        ]
+        logs["reg_l2_loss"] = losses.l2_loss(
+            zip(self._state.names, state["trainables"], strict=True), config.weight_decay
+        )
+        logs["loss"] = logs["det_loss"] + logs["reg_l2_loss"]
+        gradients, norm = clip_by_global_norm(
+            [g if m else ops.zeros_like(g) for g, m in zip(gradients, self._masks, strict=True)],
+            config.clip_gradients_norm,
+        )
+        updated = self._apply(state, gradients, statistics, positives, inputs)
+        finite = ops.isfinite(norm) & ops.isfinite(logs["loss"])
+        new_state = {
+            group: [ops.where(finite, new, old) for new, old in zip(updated[group], old_values, strict=True)]
+            for group, old_values in state.items()
+        }
+        new_state |= self._next_loss_scale(state, finite)
+        logs |= {
+            "gradient_norm": norm,
+            "num_positives": num_positives,
+            "finite": ops.cast(finite, "float32"),
+            "loss_scale": state["loss_scale"][0] if self._dynamic_scale else ops.ones(()),
+        }
+        return new_state, logs
+
+    def _gradients(
+        self, state: State, images: Any, assigned: targets.Targets, normaliser: Any
+    ) -> tuple[list, list, dict[str, Any]]:
+        """Gradients of det_loss, new BN statistics and losses, summed over the micro-batches."""
+        steps = self._config.grad_accum_steps
+        scale = self._loss_scale(state)
+        micro = [
+            ops.reshape(x, (steps, x.shape[0] // steps, *x.shape[1:])) for x in (images, *assigned)
+        ]
+
+        def loss_fn(trainables: list, statistics: list, images: Any, assigned: targets.Targets):
+            (cls_outputs, box_outputs), statistics = self._model.stateless_call(
+                trainables, statistics, images, training=True
+            )
+            parts = losses.detection_loss(
+                losses.flatten(cls_outputs, self._config.num_classes),
+                losses.flatten(box_outputs, 4),
+                assigned,
+                self._anchors,
+                config=self._config,
+                normaliser=normaliser,
+            )
+            return parts["det_loss"] * scale, (parts, statistics)
+
+        def body(i: Any, carry: tuple) -> tuple:
+            gradients, statistics, sums = carry
+            images, *rest = [x[i] for x in micro]
+            (_, (parts, statistics)), new = backend.value_and_grad(
+                loss_fn, state["trainables"], statistics, images, targets.Targets(*rest)
+            )
+            gradients = [a + ops.cast(b, a.dtype) / scale for a, b in zip(gradients, new, strict=True)]
+            return gradients, statistics, {key: sums[key] + parts[key] for key in sums}
+
+        start = (
+            [ops.zeros_like(w) for w in state["trainables"]],
+            state["statistics"],
+            {key: ops.zeros((), "float32") for key in ("cls_loss", "box_loss", "det_loss")},
+        )
+        return backend.repeat(steps, body, start)
+
+    def _apply(
+        self, state: State, gradients: list, statistics: list, positives: Any, inputs: Mapping
+    ) -> State:
+        slot_names = self._optimizer.slot_names
+        updates = state["updates"][0] + 1.0
+        values, slots = self._optimizer.update(
+            state["trainables"],
+            gradients,
+            [state[name] for name in slot_names],
+            inputs["learning_rate"],
+            updates,
+            masks=self._masks,
+            lr_scales=self._lr_scales,
+        )
+        new = {
+            **state,
+            "trainables": values,
+            "statistics": statistics,
+            **dict(zip(slot_names, slots, strict=True)),
+            "positives": [positives],
+            "updates": [updates],
+        }
+        if self._state.has_ema:
+            new["shadows"] = ema_update(
+                state["shadows"],
+                self._state.averaged_values(new),
+                inputs["step"] + 1.0,
+                self._config.moving_average_decay,
+            )
+        return new
+
+    def _loss_scale(self, state: State) -> Any:
+        if not self._dynamic_scale:
+            return 1.0
+        return self._config.loss_scale or state["loss_scale"][0]
+
+    def _next_loss_scale(self, state: State, finite: Any) -> State:
+        """Halved on overflow, doubled after 2000 finite steps (Micikevicius et al., 2018)."""
+        scale, good = state["loss_scale"][0], state["good_steps"][0] + 1.0
+        grow = good >= LOSS_SCALE_GROWTH_STEPS
+        grown = ops.where(grow, scale * 2.0, scale)
+        shrunk = ops.maximum(scale / 2.0, 1.0)
+        return {
+            "loss_scale": [ops.where(finite, grown, shrunk)],
+            "good_steps": [ops.where(finite & ~grow, good, 0.0)],
+        }
