@@ -1,0 +1,93 @@
+"""What each anchor should predict: classes and box codes, from the boxes of a batch.
+
+Matching as in SSD and RetinaNet: an anchor takes the object with which its IoU is greatest, if that
+is at least 0.5, and every object takes its best anchor, whatever the IoU.
+"""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from efficientdet.config import Config
+from efficientdet.model.anchors import encode
+
+MATCH_IOU = 0.5
+BACKGROUND = -1
+IGNORED = -2
+
+
+class Targets(NamedTuple):
+    """Targets of a batch; A anchors in the order of `Anchors.boxes`."""
+
+    classes: object  # int32 [B, A]: class id - 1, or BACKGROUND, or IGNORED
+    boxes: object  # float32 [B, A, 4]: (ty, tx, th, tw); 0 where not positive
+    num_positives: object  # float32 [B]
+
+    @property
+    def positive(self):
+        """bool [B, A]: the anchor has an object."""
+        return self.classes >= 0
+
+
+def assign(anchors, boxes, classes, *, config: Config) -> Targets:
+    """Targets of every anchor, one image after the other, so that only [M, A] is ever in memory.
+
+    An anchor without an object, of which more than `ignore_overlap` of the area lies inside one
+    ignore region, is IGNORED rather than BACKGROUND (`ignore_regions=False`: regions vanish).
+
+    Args:
+        anchors: float32 [A, 4] ymin, xmin, ymax, xmax in input pixels.
+        boxes: float32 [B, M, 4], likewise; M >= 1.
+        classes: int [B, M]: 1..K an object, 0 padding, -1 an ignore region.
+    """
+    anchors = ops.convert_to_tensor(anchors, "float32")
+
+    def assign_one(image):
+        return _assign_image(anchors, *image, config)
+
+    boxes = ops.convert_to_tensor(boxes, "float32")
+    classes = ops.convert_to_tensor(classes, "int32")
+    target_classes, target_boxes = ops.map(assign_one, (boxes, classes))
+    positive = ops.cast(target_classes >= 0, "float32")
+    return Targets(target_classes, target_boxes, ops.sum(positive, axis=1))
+
+
+def _assign_image(anchors, boxes, classes, config: Config):
+    """(classes [A], box codes [A, 4]) of one image."""
+    overlap = _intersection(boxes, anchors)
+    anchor_area = _area(anchors)
+    iou = overlap / (_area(boxes)[:, None] + anchor_area - overlap)
+    iou = ops.where(classes[:, None] > 0, iou, 0.0)
+
+    positive, matched = _match(iou)
+    ignored = (classes == -1)[:, None] & (overlap > config.ignore_overlap * anchor_area)
+    ignored = ops.any(ignored, axis=0) & config.ignore_regions
+    negative = ops.where(ignored, IGNORED, BACKGROUND)
+    target_classes = ops.where(positive, ops.take(classes, matched) - 1, negative)
+
+    # A box that is surely no object's is replaced by the anchor, whose code is 0 and finite.
+    matched_boxes = ops.where(positive[:, None], ops.take(boxes, matched, axis=0), anchors)
+    return ops.cast(target_classes, "int32"), encode(matched_boxes, anchors)
+
+
+def _match(iou):
+    """(has an object: bool [A], index of its object: int [A]) from IoU [M, A]; 0 where padding."""
+    best_anchor = ops.argmax(iou, axis=1)
+    forced = ops.arange(iou.shape[1]) == ops.cast(best_anchor, "int32")[:, None]
+    forced = forced & (iou > 0)
+    is_forced = ops.any(forced, axis=0)
+    first_forced = ops.argmax(ops.cast(forced, "int32"), axis=0)
+    matched = ops.where(is_forced, first_forced, ops.argmax(iou, axis=0))
+    return is_forced | (ops.max(iou, axis=0) >= MATCH_IOU), matched
+
+
+def _intersection(boxes, anchors):
+    """Overlapping area in pixels: [M, 4] and [A, 4] -> [M, A]."""
+    b, a = ops.split(boxes, 4, axis=1), ops.transpose(anchors)
+    height = ops.relu(ops.minimum(b[2], a[2]) - ops.maximum(b[0], a[0]))
+    width = ops.relu(ops.minimum(b[3], a[3]) - ops.maximum(b[1], a[1]))
+    return height * width
+
+
+def _area(boxes):
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
