@@ -1,0 +1,95 @@
+"""EfficientDet: backbone, BiFPN, class and box head. Tan, Pang and Le (2020), figure 3."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from efficientdet.config import Config
+from efficientdet.model import remat
+from efficientdet.model.backbone import Backbone
+from efficientdet.model.bifpn import BiFPN, Resample
+from efficientdet.model.heads import box_head, class_head
+
+Tensor = Any
+PARTS = ("backbone", "fpn", "class_head", "box_head")
+
+
+def build_detector(config: Config) -> keras.Model:
+    """The network of one configuration.
+
+    Returns:
+        A model of normalised images [B, H, W, 3] (H, W of `config.image_hw`) to two lists, one
+        entry for each level from min_level: class logits [B, h, w, A*K] (channel = anchor * K +
+        class) and boxes [B, h, w, A*4] (ty, tx, th, tw), float32 under every precision policy.
+        h = ceil(H / 2**level).
+    """
+    images = keras.Input((*config.image_hw, 3), name="images")
+    return keras.Model(images, Detector(config)(images), name=config.name)
+
+
+class Detector(layers.Layer):
+    """The whole network as one layer; its parts are attributes."""
+
+    def __init__(self, config: Config):
+        super().__init__(name="detector")
+        self.levels = config.levels
+        self.remat = config.grad_checkpoint
+        self.backbone = Backbone(
+            config.backbone_name, config.act_type, config.survival_prob, config.grad_checkpoint
+        )
+        filters = self.backbone.endpoint_filters[config.min_level - 1 : config.max_level]
+        self.coarser = []
+        for level in range(config.min_level + len(filters), config.max_level + 1):
+            name = f"resample_p{level}"
+            self.coarser.append(Resample(name, filters[-1], config.fpn_num_filters, -1))
+            filters.append(config.fpn_num_filters)
+        self.fpn = BiFPN(config, filters)
+        self.class_head = class_head(config)
+        self.box_head = box_head(config)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Builds every part."""
+        self.backbone.build(input_shape)
+        for part in (*self.coarser, self.fpn, self.class_head, self.box_head):
+            part.build()
+
+    def pyramid(self, images: Tensor, training: bool = False) -> list[Tensor]:
+        """The BiFPN's inputs, [B, H_l, W_l, C_l] a level: the backbone's maps, then pooled ones."""
+        features = self.backbone(images, training=training)
+        features = features[self.levels[0] - 1 : self.levels[-1]]
+        for resample in self.coarser:
+            features.append(resample(features[-1], training=training))
+        return features
+
+    def call(self, images: Tensor, training: bool = False) -> tuple[list[Tensor], list[Tensor]]:
+        """[B, H, W, 3] -> class logits and boxes, see `build_detector`."""
+        features = self.fpn(self.pyramid(images, training), training=training)
+        classes, boxes = (
+            remat.apply(head, features, training=training, remat=self.remat)
+            for head in (self.class_head, self.box_head)
+        )
+        return _float32(classes), _float32(boxes)
+
+
+def automl_names(model: keras.Model) -> dict[str, keras.Variable]:
+    """Variables by the name they have in google/automl's checkpoints; seeds are not among them."""
+    return {automl_name(variable): variable for variable in model.weights}
+
+
+def automl_name(variable: keras.Variable) -> str:
+    """`detector/<layers>/<weight>` without the first folder."""
+    name = variable.path.removeprefix("detector/")
+    return name.replace("depthwise_conv2d/kernel", "depthwise_conv2d/depthwise_kernel")
+
+
+def part_of(name: str) -> str:
+    """The part of `PARTS` that an AutoML variable name belongs to."""
+    first = name.split("/")[0]
+    if first.startswith("efficientnet-"):
+        return "backbone"
+    return {"class_net": "class_head", "box_net": "box_head"}.get(first, "fpn")
+
+
+def _float32(maps: list[Tensor]) -> list[Tensor]:
+    return [ops.cast(x, "float32") for x in maps]
