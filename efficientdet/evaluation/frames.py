@@ -1,0 +1,60 @@
+"""What both metrics take in: the objects of a frame, and what a detector found in it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from efficientdet.dataset.kitti import KittiObject
+from efficientdet.errors import UserError
+
+
+@dataclass(frozen=True)
+class FrameTruth:
+    """The labels of one frame, DontCare regions and objects without a class id included.
+
+    `width` and `height` are the true image size in pixels.
+    """
+
+    source_id: str
+    width: int
+    height: int
+    objects: list[KittiObject]
+
+
+@dataclass(frozen=True)
+class FrameDetections:
+    """What a detector found in one frame.
+
+    Attributes:
+        source_id: as in the record, e.g. `000007`.
+        boxes: float [N, 4], left, top, right, bottom in pixels of the original image.
+        scores: float [N].
+        classes: int [N], ids 1..K of the label map.
+    """
+
+    source_id: str
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def align(
+    truths: Sequence[FrameTruth], detections: Iterable[FrameDetections]
+) -> list[FrameDetections]:
+    """The detections of each truth, in the order of the truths; empty where there are none.
+
+    Raises:
+        UserError: a frame stands twice on one side, or detections belong to an unknown frame.
+    """
+    known = {truth.source_id for truth in truths}
+    if len(known) < len(truths):
+        raise UserError("two frames of the ground truth share a source_id; each needs its own")
+    by_id: dict[str, FrameDetections] = {}
+    for frame in detections:
+        if frame.source_id not in known:
+            raise UserError(f"detections for frame {frame.source_id!r}, which has no ground truth")
+        if frame.source_id in by_id:
+            raise UserError(f"detections for frame {frame.source_id!r} came twice")
+        by_id[frame.source_id] = frame
+    return [by_id.get(truth.source_id) or FrameDetections(truth.source_id) for truth in truths]

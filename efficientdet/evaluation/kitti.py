@@ -1,0 +1,378 @@
+"""KITTI's official 2D object benchmark: average precision by class and difficulty.
+
+What is computed is what the devkit's cpp/evaluate_object.cpp computes, quirks included:
+
+- A ground truth takes part as *counted* (its class, within the difficulty), *ignored* (beyond the
+  difficulty, or of a neighbour class: Van for Car, Person_sitting for Pedestrian; whoever finds it
+  is neither right nor wrong), or not at all (every other class, DontCare).
+- A detection lower than the minimum height is *ignored*, whatever its class: the height is tested
+  before the class. Its height is truncated to an integer, that of a ground truth is not.
+- The score thresholds of the curve come from a first matching, in which a ground truth takes the
+  free detection of the highest score; the counts at each of them come from a second one, in which
+  it takes the free detection of the greatest overlap, and an ignored one only for want of others.
+- A false detection is forgiven when more than the minimum overlap of its own area is DontCare.
+- Overlaps must exceed the minimum. Recall is sampled at 41 points; R40 (since October 2019) leaves
+  out recall 0, R11 takes every fourth from 0 on. A cell with n <= 40 objects cannot reach R40 1.0
+  but only (n - 1) / 40.
+
+Unlike the devkit's, a class that was never detected scores 0 instead of being left out.
+"""
+
+import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from efficientdet.evaluation.boxes import coverage, iou
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.matching import greedy, position_in_group
+
+MIN_OVERLAP = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
+NEIGHBOUR = {"Car": "Van", "Pedestrian": "Person_sitting"}
+NUM_RECALLS = 41
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Which ground truths count: pixels, KITTI's occlusion level, share outside the image."""
+
+    name: str
+    min_height: float
+    max_occluded: int
+    max_truncated: float
+
+
+DIFFICULTIES = (
+    Difficulty("easy", 40, 0, 0.15),
+    Difficulty("moderate", 25, 1, 0.30),
+    Difficulty("hard", 25, 2, 0.50),
+)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision over recall of one cell of the benchmark.
+
+    Attributes:
+        num_objects: counted ground truths; with none, both APs are NaN.
+        precision: float [41], at recall 0, 1/40, ... 1, never rising; 0 beyond what was reached.
+        thresholds: float [<= 41], the scores at which those recalls are reached.
+    """
+
+    class_name: str
+    difficulty: Difficulty
+    num_objects: int
+    precision: np.ndarray
+    thresholds: np.ndarray
+
+    @property
+    def is_small(self) -> bool:
+        """Too few objects for recall steps of 1/40: even a perfect detector misses R40 1.0."""
+        return 0 < self.num_objects < NUM_RECALLS
+
+    @property
+    def r40(self) -> float:
+        """AP in [0, 1] over recall 1/40, 2/40, ... 1."""
+        return float(self.precision[1:].mean()) if self.num_objects else np.nan
+
+    @property
+    def r11(self) -> float:
+        """AP in [0, 1] over recall 0, 0.1, ... 1."""
+        return float(self.precision[::4].mean()) if self.num_objects else np.nan
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The matching of one class at one difficulty, frame by frame: all that any curve needs.
+
+    `frame` indexes the F frames. Hits are the true positives of the first matching. Events tell
+    how the counts of a frame's second matching change when the threshold falls to a score. Both
+    are sorted by falling score.
+    """
+
+    class_name: str
+    difficulty: Difficulty
+    num_objects: np.ndarray  # int [F]
+    hit_scores: np.ndarray  # float [H]
+    hit_frames: np.ndarray  # int [H]
+    event_scores: np.ndarray  # float [E]
+    event_frames: np.ndarray  # int [E]
+    event_tp: np.ndarray  # int [E]
+    event_fp: np.ndarray  # int [E]
+
+    def curve(self, weights: np.ndarray | None = None) -> Curve:
+        """The precision-recall curve; `weights` int [F] counts each frame so many times."""
+        if weights is None:
+            weights = np.ones(len(self.num_objects), np.int64)
+        num_objects = int(weights @ self.num_objects)
+        thresholds = recall_thresholds(
+            np.repeat(self.hit_scores, weights[self.hit_frames]), num_objects
+        )
+        reached = np.searchsorted(-self.event_scores, -thresholds, side="right")
+        tp = _running_sum(self.event_tp * weights[self.event_frames])[reached]
+        fp = _running_sum(self.event_fp * weights[self.event_frames])[reached]
+        precision = np.zeros(NUM_RECALLS)
+        precision[: len(thresholds)] = tp / np.maximum(tp + fp, 1)
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        return Curve(self.class_name, self.difficulty, num_objects, precision, thresholds)
+
+
+def evaluate(
+    truths: Sequence[FrameTruth],
+    detections: Iterable[FrameDetections],
+    class_names: Mapping[int, str],
+) -> list[Curve]:
+    """The curves of Car, Pedestrian and Cyclist, as far as `class_names` has them, by difficulty.
+
+    Args:
+        truths: every frame that counts.
+        detections: of those frames, in any order; a frame without any may be absent.
+        class_names: class id of the detections -> KITTI type.
+    """
+    return [cell.curve() for cell in match(truths, detections, class_names)]
+
+
+def match(
+    truths: Sequence[FrameTruth],
+    detections: Iterable[FrameDetections],
+    class_names: Mapping[int, str],
+) -> list[Cell]:
+    """Like `evaluate`, but stops at the matching, from which curves of any frames can be drawn."""
+    frames = _flatten(truths, align(truths, detections), class_names)
+    return [
+        _match_cell(frames, class_name, difficulty)
+        for class_name in MIN_OVERLAP
+        if class_name in class_names.values()
+        for difficulty in DIFFICULTIES
+    ]
+
+
+def recall_thresholds(scores: np.ndarray, num_objects: int) -> np.ndarray:
+    """The scores, at most 41, at which recall comes nearest to 0, 1/40, ... 1.
+
+    Args:
+        scores: float [H], of the true positives, falling.
+        num_objects: what recall 1 means; at least H.
+    """
+    last, recall, chosen, index = len(scores) - 1, 0.0, [], 0
+    while index <= last:
+        # Skip a score while the one after it comes nearer to the wanted recall.
+        index = bisect.bisect_left(
+            range(last),
+            True,
+            lo=index,
+            key=lambda i: (i + 2) / num_objects - recall >= recall - (i + 1) / num_objects,
+        )
+        chosen.append(scores[index])
+        recall += 1 / (NUM_RECALLS - 1)
+        index += 1
+    return np.array(chosen)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """All frames as flat arrays: T ground truths without DontCare, N detections, P pairs."""
+
+    num_frames: int
+    truth_frame: np.ndarray  # int [T]
+    truth_type: np.ndarray  # str [T]
+    truth_height: np.ndarray  # float [T]
+    occluded: np.ndarray  # int [T]
+    truncated: np.ndarray  # float [T]
+    det_frame: np.ndarray  # int [N]
+    det_type: np.ndarray  # str [N]
+    det_height: np.ndarray  # int [N]
+    det_score: np.ndarray  # float [N]
+    det_dont_care: np.ndarray  # float [N], the greatest share of it inside one DontCare
+    pair_truth: np.ndarray  # int [P], sorted
+    pair_det: np.ndarray  # int [P]
+    pair_iou: np.ndarray  # float [P], above the least of MIN_OVERLAP
+
+
+def _flatten(
+    truths: Sequence[FrameTruth],
+    detections: Sequence[FrameDetections],
+    class_names: Mapping[int, str],
+) -> _Frames:
+    objects = [[o for o in truth.objects if not o.is_dont_care] for truth in truths]
+    regions = [[o for o in truth.objects if o.is_dont_care] for truth in truths]
+    flat = [o for frame in objects for o in frame]
+    boxes = _concatenate([np.asarray(d.boxes, float).reshape(-1, 4) for d in detections], 4)
+    names = np.array([class_names.get(i, "") for i in range(max(class_names) + 1)])
+    return _Frames(
+        num_frames=len(truths),
+        truth_frame=np.repeat(np.arange(len(truths)), [len(frame) for frame in objects]),
+        truth_type=np.array([o.type for o in flat], str),
+        truth_height=np.array([o.bottom - o.top for o in flat], float),
+        occluded=np.array([o.occluded for o in flat], int),
+        truncated=np.array([o.truncated for o in flat], float),
+        det_frame=np.repeat(np.arange(len(truths)), [len(d.scores) for d in detections]),
+        det_type=names[_concatenate([d.classes for d in detections]).astype(int)],
+        det_height=np.abs(boxes[:, 3] - boxes[:, 1]).astype(int),
+        det_score=_concatenate([d.scores for d in detections]),
+        det_dont_care=_dont_care_share(regions, detections),
+        **_pairs(objects, detections),
+    )
+
+
+def _concatenate(arrays: list[np.ndarray], *columns: int) -> np.ndarray:
+    return np.concatenate([np.zeros((0, *columns)), *arrays])
+
+
+def _box_array(objects: Sequence) -> np.ndarray:
+    return np.array([(o.left, o.top, o.right, o.bottom) for o in objects]).reshape(-1, 4)
+
+
+def _dont_care_share(regions: list[list], detections: Sequence[FrameDetections]) -> np.ndarray:
+    shares = [
+        coverage(frame.boxes, _box_array(region)).max(axis=1)
+        if region and len(frame.boxes)
+        else np.zeros(len(frame.boxes))
+        for region, frame in zip(regions, detections, strict=True)
+    ]
+    return _concatenate(shares)
+
+
+def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[str, np.ndarray]:
+    least = min(MIN_OVERLAP.values())
+    truth_parts, det_parts, iou_parts = [], [], []
+    truth_offset = det_offset = 0
+    for frame_objects, frame in zip(objects, detections, strict=True):
+        if frame_objects and len(frame.boxes):
+            overlaps = iou(_box_array(frame_objects), frame.boxes)
+            truth, det = np.nonzero(overlaps > least)
+            truth_parts.append(truth + truth_offset)
+            det_parts.append(det + det_offset)
+            iou_parts.append(overlaps[truth, det])
+        truth_offset += len(frame_objects)
+        det_offset += len(frame.boxes)
+    return {
+        "pair_truth": _concatenate(truth_parts).astype(int),
+        "pair_det": _concatenate(det_parts).astype(int),
+        "pair_iou": _concatenate(iou_parts),
+    }
+
+
+def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cell:
+    min_overlap = MIN_OVERLAP[class_name]
+    of_class = frames.truth_type == class_name
+    beyond = (
+        (frames.occluded > difficulty.max_occluded)
+        | (frames.truncated > difficulty.max_truncated)
+        | (frames.truth_height < difficulty.min_height)
+    )
+    truth_counts = of_class & ~beyond
+    truth_plays = of_class | (frames.truth_type == NEIGHBOUR.get(class_name))
+    det_small = frames.det_height < difficulty.min_height
+    det_counts = ~det_small & (frames.det_type == class_name)
+    det_plays = det_small | det_counts
+
+    kept = (frames.pair_iou > min_overlap) & truth_plays[frames.pair_truth]
+    kept &= det_plays[frames.pair_det]
+    truth, det, overlap = frames.pair_truth[kept], frames.pair_det[kept], frames.pair_iou[kept]
+    hit_truth, hit_det = _first_matching(frames, truth, det)
+    hit = truth_counts[hit_truth] & det_counts[hit_det]
+    hits = hit_det[hit][np.argsort(-frames.det_score[hit_det[hit]], kind="stable")]
+
+    can_be_false = det_counts & (frames.det_dont_care <= min_overlap)
+    best_first = np.lexsort((det, np.where(det_small[det], 0, -overlap), det_small[det], truth))
+    matched, tp, fp = _second_matching(
+        frames, truth[best_first], det[best_first], truth_counts, det_counts, can_be_false
+    )
+    can_be_false[matched] = False  # from here on: the detections that no ground truth can take
+    alone = np.flatnonzero(can_be_false)
+    events = np.concatenate([matched, alone])
+    order = np.argsort(-frames.det_score[events], kind="stable")
+    return Cell(
+        class_name,
+        difficulty,
+        num_objects=np.bincount(frames.truth_frame[truth_counts], minlength=frames.num_frames),
+        hit_scores=frames.det_score[hits],
+        hit_frames=frames.det_frame[hits],
+        event_scores=frames.det_score[events][order],
+        event_frames=frames.det_frame[events][order],
+        event_tp=np.concatenate([tp, np.zeros(len(alone), int)])[order],
+        event_fp=np.concatenate([fp, np.ones(len(alone), int)])[order],
+    )
+
+
+def _first_matching(
+    frames: _Frames, truth: np.ndarray, det: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each ground truth takes the free detection of the highest score, ties in file order.
+
+    Returns:
+        The matched ground truths and their detections.
+    """
+    turn = _turns(frames, truth)
+    order = np.lexsort((det, -frames.det_score[det], truth, turn))
+    chosen = order[greedy(turn[order], truth[order], det[order], len(frames.det_score))]
+    return truth[chosen], det[chosen]
+
+
+def _second_matching(
+    frames: _Frames,
+    truth: np.ndarray,
+    det: np.ndarray,
+    truth_counts: np.ndarray,
+    det_counts: np.ndarray,
+    can_be_false: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each ground truth takes its first free detection of those above a threshold.
+
+    This is done once for every threshold at which a frame's outcome can change: the scores of the
+    detections in `det`. One frame at one threshold is a lane, and all lanes run side by side.
+
+    Args:
+        truth, det: int [P], the pairs, by ground truth and then best first.
+        truth_counts: bool [T]; det_counts, can_be_false: bool [N].
+
+    Returns:
+        The detections in `det`, each once, and how many true and false positives its frame gains
+        when the threshold falls to its score.
+    """
+    lanes = np.unique(det)  # one lane for each of these detections, at its score
+    lanes = lanes[np.lexsort((-frames.det_score[lanes], frames.det_frame[lanes]))]
+    lane_frame = frames.det_frame[lanes]
+    column = np.zeros(len(frames.det_score), int)
+    column[lanes] = position_in_group(lane_frame)
+    num_columns = column.max(initial=0) + 1
+
+    pair_frame = frames.truth_frame[truth]
+    begin = np.searchsorted(pair_frame, lane_frame, side="left")
+    lane = np.repeat(
+        np.arange(len(lanes)), np.searchsorted(pair_frame, lane_frame, "right") - begin
+    )
+    pair = begin[lane] + position_in_group(lane)
+    above = frames.det_score[det[pair]] >= frames.det_score[lanes[lane]]
+    lane, pair = lane[above], pair[above]
+
+    turn = _turns(frames, truth)[pair]
+    order = np.argsort(turn, kind="stable")
+    lane, pair = lane[order], pair[order]
+    slot = lane * num_columns + column[det[pair]]
+    chosen = greedy(turn[order], lane, slot, len(lanes) * num_columns)
+
+    hit = truth_counts[truth[pair[chosen]]] & det_counts[det[pair[chosen]]]
+    tp = np.bincount(lane[chosen][hit], minlength=len(lanes))
+    false = np.zeros(len(lanes) * num_columns, bool)
+    false[slot] = can_be_false[det[pair]]
+    false[slot[chosen]] = False
+    fp = false.reshape(-1, num_columns).sum(axis=1)
+    return lanes, _gain(tp, lane_frame), _gain(fp, lane_frame)
+
+
+def _turns(frames: _Frames, truth: np.ndarray) -> np.ndarray:
+    """For each pair, how many ground truths of its frame choose before its own."""
+    choosers, index = np.unique(truth, return_inverse=True)
+    return position_in_group(frames.truth_frame[choosers])[index]
+
+
+def _gain(counts: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Differences of running `counts` inside each frame; the first is the count itself."""
+    return np.where(np.diff(frame, prepend=-1) != 0, counts, np.diff(counts, prepend=0))
+
+
+def _running_sum(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(values)])
