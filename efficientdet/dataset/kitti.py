@@ -1,9 +1,10 @@
-"""KITTI label text <-> objects (object devkit, readme.txt: 15 columns, a 16th `score` in results).
+"""KITTI's folders and label text (object devkit, readme.txt).
 
-A line: `type truncated occluded alpha left top right bottom height width length x y z rotation_y`.
+A line has 15 columns, and a 16th, `score`, in results: `type truncated occluded alpha left top right bottom height width length x y z rotation_y`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from efficientdet.errors import UserError
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 DONT_CARE = "DontCare"
 _CANONICAL = {name.lower(): name for name in (*CLASSES, DONT_CARE)}
+
+# Object devkit, evaluate_object.cpp: least box height in px, most occlusion, most truncation.
+DIFFICULTIES = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.30), "hard": (25, 2, 0.50)}
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")  # in order of preference
 
 
 class LabelError(UserError):
@@ -23,7 +28,8 @@ class KittiObject:
     """One line of a label or result file.
 
     Box edges are 0-based pixels; dimensions and location are metres in camera coordinates; angles
-    are radians. `type` is the canonical spelling. `line` is the raw text without its line end.
+    are radians. `type` is the canonical spelling. `line` is the raw text without its `\n`
+    (a `\r` before it stays).
     """
 
     type: str
@@ -49,6 +55,27 @@ class KittiObject:
         """A region whose objects were not labelled."""
         return self.type == DONT_CARE
 
+    @property
+    def difficulty(self) -> str | None:
+        """The easiest level that counts this object, or None beyond `hard`."""
+        for name, (min_height, max_occlusion, max_truncation) in DIFFICULTIES.items():
+            if (
+                self.bottom - self.top >= min_height
+                and self.occluded <= max_occlusion
+                and self.truncated <= max_truncation
+            ):
+                return name
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image with its label file; None stands for a file that is missing."""
+
+    source_id: str
+    image: Path | None
+    label: Path | None
+
 
 def parse_line(line: str, where: str = "<line>") -> KittiObject:
     """One object of one line; columns are separated by any white space.
@@ -71,26 +98,95 @@ def parse_line(line: str, where: str = "<line>") -> KittiObject:
         raise LabelError(f"{where}: occluded is {columns[2]!r}, expected 0, 1, 2 or 3")
     left, top, right, bottom = numbers[3:7]
     if left > right or top > bottom:
-        raise LabelError(f"{where}: box {left:g} {top:g} {right:g} {bottom:g} has left > right or top > bottom")
+        box = f"{left:g} {top:g} {right:g} {bottom:g}"
+        raise LabelError(f"{where}: box {box} has left > right or top > bottom")
     return KittiObject(
-        name, numbers[0], int(numbers[1]), *numbers[2:14],
-        score=numbers[14] if len(numbers) == 15 else None, line=line.rstrip("\r\n"),
+        name,
+        numbers[0],
+        int(numbers[1]),
+        *numbers[2:14],
+        score=numbers[14] if len(numbers) == 15 else None,
+        line=line.rstrip("\n"),
     )
 
 
-def read_labels(path: str | Path) -> list[KittiObject]:
-    """All objects of one label or result file, in file order; empty lines are skipped."""
+def parse_labels(data: bytes, path: str | Path) -> tuple[dict[int, KittiObject], list[str]]:
+    """Reads a whole label or result file and goes on after a bad line.
+
+    Windows line ends, tabs and a byte order mark are accepted; empty lines are skipped.
+
+    Returns:
+        The objects by line number (from 1), and one `file:line: what` for each bad line.
+    """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LabelError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        return {}, [f"{path}:{line}: not UTF-8 text (byte {error.start} of the file)"]
+    objects, errors = {}, []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            if line.strip():
+                objects[number] = parse_line(line, f"{path}:{number}")
+        except LabelError as error:
+            errors.append(str(error))
+    return objects, errors
+
+
+def read_labels(path: str | Path) -> list[KittiObject]:
+    """All objects of one label or result file, in file order; empty lines are skipped.
+
+    Raises:
+        LabelError: unreadable, or the first bad line.
+    """
+    try:
+        objects, errors = parse_labels(Path(path).read_bytes(), path)
     except OSError as error:
         raise LabelError(f"{path}: {error.strerror}") from None
-    return [
-        parse_line(line, f"{path}:{number}")
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
-    ]
+    if errors:
+        raise LabelError(errors[0])
+    return list(objects.values())
+
+
+def find_frames(root: str | Path, subset: str) -> list[Frame]:
+    """All frames of `training` or `testing`, by id: those that have an image, a label, or both.
+
+    Args:
+        root: the folder that holds `training/` and `testing/`, one above it (`object/`), or the
+            folder `training/` itself.
+        subset: `training` or `testing`; the latter has no labels.
+
+    Raises:
+        UserError: no such folder; says where it was looked for.
+    """
+    folder = _find_folder(Path(root), subset)
+    images: dict[str, Path] = {}
+    for suffix in reversed(IMAGE_SUFFIXES):
+        images |= {path.stem: path for path in _files(folder / "image_2", suffix)}
+    labels = {path.stem: path for path in _files(folder / "label_2", ".txt")}
+    if subset == "testing":
+        return [Frame(name, images[name], None) for name in sorted(images)]
+    return [Frame(name, images.get(name), labels.get(name)) for name in sorted(images | labels)]
+
+
+def _find_folder(root: Path, subset: str) -> Path:
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; --kitti_root is the one that holds training/")
+    beside = root if subset == "training" else root.resolve().parent / subset
+    candidates = (root / subset, root / "object" / subset, beside)
+    for folder in candidates:
+        if (folder / "image_2").is_dir():
+            return folder
+    raise UserError(
+        f"{root}: no {subset}/image_2 in it; expected --kitti_root to hold {subset}/image_2"
+        + ("" if subset == "testing" else f" and {subset}/label_2")
+    )
+
+
+def _files(folder: Path, suffix: str) -> Iterator[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return (path for path in sorted(folder.iterdir()) if path.suffix.lower() == suffix)
 
 
 def _number(text: str, where: str) -> float:

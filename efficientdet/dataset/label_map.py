@@ -1,1 +1,210 @@
 """Class names <-> ids 1..K, from label_map.txt and the other forms that people have."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from efficientdet.atomic import atomic_open
+from efficientdet.dataset.kitti import CLASSES, DONT_CARE
+from efficientdet.errors import UserError
+
+_CANONICAL = {name.lower(): name for name in CLASSES}
+_HEADER = (
+    "# id: KITTI class; several classes on one line share the id. What no line names is ignored.\n"
+)
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """The classes that a detector tells apart.
+
+    Attributes:
+        types: for id 1..K (in order), the KITTI types that carry this id; the first one names it.
+    """
+
+    types: tuple[tuple[str, ...], ...]
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of ids."""
+        return len(self.types)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Id 1..K -> display name: the first of the merged types."""
+        return {index: types[0] for index, types in enumerate(self.types, start=1)}
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {name.lower(): i for i, types in enumerate(self.types, start=1) for name in types}
+
+    def id_of(self, kitti_type: str) -> int | None:
+        """The id of a KITTI type in any letter case, or None where the map does not name it."""
+        return self._ids.get(kitti_type.lower())
+
+    @classmethod
+    def kitti(cls) -> "LabelMap":
+        """All eight classes, ids 1..8 in KITTI's order."""
+        return cls(tuple((name,) for name in CLASSES))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "LabelMap":
+        """Reads `id: name`, `name id`, one name a line, pbtxt or YAML.
+
+        Names may be merged with commas (`1: Car, Van`); `#` starts a comment.
+
+        Raises:
+            UserError: unreadable, an unknown or repeated KITTI class, ids that are not 1..K; names
+                the line.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; expected a label map") from None
+        if Path(path).suffix in (".yaml", ".yml"):
+            read = _read_yaml
+        else:
+            read = _read_pbtxt if re.search(r"\bitem\s*\{", text) else _read_lines
+        return cls._from_entries(list(read(text, str(path))), str(path))
+
+    @classmethod
+    def _from_entries(cls, entries: list["_Entry"], path: str) -> "LabelMap":
+        by_id: dict[int, tuple[str, ...]] = {}
+        seen: dict[str, int] = {}
+        for entry in entries:
+            if entry.id < 1:
+                raise UserError(
+                    f"{entry.where}: id {entry.id}; ids start at 1, 0 is the background"
+                )
+            if entry.id in by_id:
+                raise UserError(
+                    f"{entry.where}: id {entry.id} stands twice; merge classes on one line, "
+                    f"`{entry.id}: {', '.join((*by_id[entry.id], *entry.names))}`"
+                )
+            by_id[entry.id] = tuple(_canonical(name, entry.where) for name in entry.names)
+            for name in by_id[entry.id]:
+                if name in seen:
+                    raise UserError(f"{entry.where}: {name} has id {seen[name]} already")
+                seen[name] = entry.id
+        if not by_id:
+            raise UserError(f"{path}: no class; expected lines like `1: Car`")
+        for missing in range(1, max(by_id)):
+            if missing not in by_id:
+                where = next(entry.where for entry in entries if entry.id > missing)
+                raise UserError(
+                    f"{where}: ids must be 1..K without a gap, and {missing} is missing"
+                )
+        return cls(tuple(by_id[index] for index in sorted(by_id)))
+
+    def write(self, path: str | Path) -> None:
+        """Writes the form of label_map.txt, which `read` reads back."""
+        with atomic_open(path) as file:
+            file.write(_HEADER)
+            file.writelines(f"{i}: {', '.join(types)}\n" for i, types in enumerate(self.types, 1))
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Plain values for JSON and YAML: id as text -> KITTI types."""
+        return {str(index): list(types) for index, types in enumerate(self.types, start=1)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[Any, list[str] | str]) -> "LabelMap":
+        """The inverse of `to_dict`; keys may be ints."""
+        entries = [
+            _entry(key, names if isinstance(names, str) else ", ".join(names), "label map")
+            for key, names in values.items()
+        ]
+        return cls._from_entries(entries, "label map")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One id as written: `where` is `file:line`."""
+
+    id: int
+    names: tuple[str, ...]
+    where: str
+
+
+def _canonical(name: str, where: str) -> str:
+    if name.lower() == DONT_CARE.lower():
+        raise UserError(f"{where}: {DONT_CARE} is no class; its regions are ignored without an id")
+    if name.lower() not in _CANONICAL:
+        raise UserError(f"{where}: unknown class {name!r}; KITTI has {', '.join(CLASSES)}")
+    return _CANONICAL[name.lower()]
+
+
+def _entry(index: Any, names: str, where: str) -> _Entry:
+    if not re.fullmatch(r"-?\d+", str(index)):
+        raise UserError(f"{where}: {index!r} is no id; expected a whole number")
+    split = tuple(name for part in names.split(",") if (name := part.strip().strip("'\"")))
+    if not split:
+        raise UserError(f"{where}: id {index} without a class name")
+    return _Entry(int(index), split, where)
+
+
+def _read_lines(text: str, path: str) -> Iterator[_Entry]:
+    """`1: Car, Van`, `Car 1`, or one name (or merged names) a line, numbered from 1."""
+    forms: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.partition("#")[0].strip()
+        where = f"{path}:{number}"
+        if not line:
+            continue
+        if match := re.fullmatch(r"(-?\d+)\s*[:=\s]\s*(.*)", line):
+            form, index, names = "`id: name`", match[1], match[2]
+        elif match := re.fullmatch(r"(.*?)\s*[:=\s]\s*(-?\d+)", line):
+            form, index, names = "`name id`", match[2], match[1]
+        else:
+            form, index, names = "names without ids", len(forms) + 1, line
+        forms.append(form)
+        if form != forms[0]:
+            raise UserError(f"{where}: {form} after {forms[0]}; use one form in the whole file")
+        yield _entry(index, names, where)
+
+
+def _read_pbtxt(text: str, path: str) -> Iterator[_Entry]:
+    """`item { id: 1 name: 'Car' }` of the TF Object Detection API; comments start with #."""
+    text = re.sub(r"#.*", "", text)
+    for item in re.finditer(r"item\s*\{([^}]*)\}", text):
+        where = f"{path}:{text.count(chr(10), 0, item.start()) + 1}"
+        fields = dict(re.findall(r"(\w+)\s*:\s*('[^']*'|\"[^\"]*\"|[^\s,]+)", item[1]))
+        if "id" not in fields or "name" not in fields:
+            raise UserError(f"{where}: expected `item {{ id: 1 name: 'Car' }}`")
+        yield _entry(fields["id"], fields["name"].strip("'\""), where)
+
+
+def _read_yaml(text: str, path: str) -> Iterator[_Entry]:
+    """`1: Car`, `Car: 1`, a list of names, or any of them under one key such as `label_map`."""
+    try:
+        node = yaml.compose(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if isinstance(node, yaml.MappingNode) and isinstance(
+        node.value[0][1], yaml.MappingNode | yaml.SequenceNode
+    ):
+        if not node.value[0][0].value.isdigit():
+            node = node.value[0][1]
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value, start=1):
+            yield _entry(number, _yaml_names(item), f"{path}:{item.start_mark.line + 1}")
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            index, names = key.value, _yaml_names(value)
+            if not re.fullmatch(r"-?\d+", index):
+                index, names = names, index
+            yield _entry(index, names, f"{path}:{key.start_mark.line + 1}")
+    else:
+        raise UserError(f"{path}: expected `id: name` lines")
+
+
+def _yaml_names(node: yaml.Node) -> str:
+    if isinstance(node, yaml.SequenceNode):
+        return ", ".join(item.value for item in node.value)
+    return str(node.value)

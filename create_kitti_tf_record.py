@@ -1,0 +1,94 @@
+"""KITTI's folders -> TFRecord with a manifest beside it.
+
+  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/train.record \
+      --label_map_path=./label_map.txt --subset=training
+  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \
+      --label_map_path=./label_map.txt --subset=validation
+
+The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Boxes are
+written in [0, 1] of each image's own size, images byte for byte, and every label line is kept. What a
+filter (--classes, --min_box_height, --max_occlusion, --max_truncation) or the label map leaves out is
+an ignore region in training, never background. Next: python inspect_tfrecord.py --input=...
+"""
+
+from pathlib import Path
+
+from efficientdet import command  # isort: skip  (quiets TensorFlow before it is imported)
+from absl import flags
+
+from efficientdet.dataset import convert, splits
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UsageError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("kitti_root", None, "Folder that holds training/image_2 and training/label_2.")
+flags.DEFINE_string(
+    "output_path", None, "Record to write, for example ./finTfrecords/train.record."
+)
+flags.DEFINE_string("label_map_path", None, "Classes and their ids; see label_map.txt.")
+flags.DEFINE_enum(
+    "subset", "training", convert.SUBSETS, "Side of the split; `all` training frames; or testing."
+)
+flags.DEFINE_enum(
+    "split",
+    "drive",
+    splits.SPLITS,
+    "drive: no drive on both sides. chen: the 3712/3769 lists of published results. random: leaks "
+    "drives. file: the frames of --split_file.",
+)
+flags.DEFINE_string("split_file", None, "With --split=file: a list with one frame id a line.")
+flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames of drive and random.")
+flags.DEFINE_integer("seed", 0, "Seed of the split.")
+flags.DEFINE_integer("num_shards", 1, "Files to spread the record over.", lower_bound=1)
+flags.DEFINE_integer("num_workers", None, "Reading threads; default: one a core.", lower_bound=1)
+flags.DEFINE_string("classes", "", "Train on these alone, e.g. Car,Pedestrian; default: all.")
+flags.DEFINE_float("min_box_height", 0, "Ignore objects lower than this many pixels.")
+flags.DEFINE_integer("max_occlusion", 3, "Ignore objects more occluded than this (0 to 3).")
+flags.DEFINE_float("max_truncation", 1, "Ignore objects more truncated than this (0 to 1).")
+flags.DEFINE_bool("verify_images", False, "Decode every image, too (slower).")
+flags.DEFINE_bool("skip_bad", False, "Leave bad frames out and list them in the manifest.")
+flags.DEFINE_bool("overwrite", False, "Replace an output that is there already.")
+flags.DEFINE_bool("dry_run", False, "Read and check everything, write nothing.")
+
+
+def main() -> None:
+    """Converts one subset."""
+    for name in ("kitti_root", "output_path", "label_map_path"):
+        if not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
+    options = convert.Options(
+        subset=FLAGS.subset,
+        split=FLAGS.split,
+        split_file=Path(FLAGS.split_file) if FLAGS.split_file else None,
+        val_fraction=FLAGS.val_fraction,
+        seed=FLAGS.seed,
+        num_shards=FLAGS.num_shards,
+        classes=convert.parse_classes(FLAGS.classes),
+        min_box_height=FLAGS.min_box_height,
+        max_occlusion=FLAGS.max_occlusion,
+        max_truncation=FLAGS.max_truncation,
+        verify_images=FLAGS.verify_images,
+        skip_bad=FLAGS.skip_bad,
+    )
+    label_map = LabelMap.read(FLAGS.label_map_path)
+    output = Path(FLAGS.output_path)
+    selection = convert.select_frames(Path(FLAGS.kitti_root), options)
+    for note in selection.notes:
+        print(f"note: {note}")
+    if FLAGS.dry_run:
+        print("dry run, nothing is written:")
+        print(convert.dry_run(selection, label_map, options, FLAGS.num_workers).summary())
+        return
+    manifest = convert.convert(
+        selection,
+        output,
+        label_map,
+        options,
+        num_workers=FLAGS.num_workers,
+        overwrite=FLAGS.overwrite,
+    )
+    print(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
+
+
+if __name__ == "__main__":
+    command.run(main)

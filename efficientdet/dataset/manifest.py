@@ -1,0 +1,187 @@
+"""What stands in a record, told beside it: `train.record` has `train.record.manifest.json`."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from efficientdet.atomic import atomic_open
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, base_path, expand_pattern
+from efficientdet.errors import UserError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One record file."""
+
+    name: str
+    num_examples: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass
+class Manifest:
+    """The facts of one record (all of its shards), or of several records together.
+
+    Attributes:
+        num_examples: images.
+        label_map: the ids that the record was written with.
+        max_objects_per_image: objects and ignore regions of the fullest image.
+        class_counts: KITTI type -> objects, DontCare and filtered ones included.
+        ignored_counts: KITTI type -> objects that a filter or the label map took out of training.
+        difficulty_counts: KITTI type -> easy, moderate, hard, beyond -> objects, each counted once.
+        size_counts: KITTI type -> small, medium, large (COCO's areas in original pixels) -> objects.
+        image_sizes: `1242x375` -> images.
+        drives: drive -> images; images of no known drive are not in it.
+        subset, split, seed: how the frames were chosen.
+        source_ids: in the order of the record.
+        shards: the files, in order.
+        left_out: `file:line: what` of the frames that --skip_bad left out.
+        options: the converter's flags that shape the record.
+        inputs_sha256: of all that went in; equal hashes mean equal records.
+        converter: version of this project.
+    """
+
+    num_examples: int
+    label_map: LabelMap
+    max_objects_per_image: int
+    class_counts: dict[str, int]
+    ignored_counts: dict[str, int] = field(default_factory=dict)
+    difficulty_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    size_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    image_sizes: dict[str, int] = field(default_factory=dict)
+    drives: dict[str, int] = field(default_factory=dict)
+    subset: str = ""
+    split: str = ""
+    seed: int = 0
+    source_ids: list[str] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+    inputs_sha256: str = ""
+    converter: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def label_counts(self) -> dict[int, int]:
+        """Id 1..K -> objects that training learns from."""
+        counts = dict.fromkeys(self.label_map.names, 0)
+        for name, count in self.class_counts.items():
+            if label := self.label_map.id_of(name):
+                counts[label] += count - self.ignored_counts.get(name, 0)
+        return counts
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
+        lines = [
+            f"{self.num_examples} images ({self.subset}, split {self.split}), at most "
+            f"{self.max_objects_per_image} objects on one",
+            f"  objects: {counts or 'none'}",
+        ]
+        if self.ignored_counts:
+            ignored = ", ".join(f"{name} {count}" for name, count in self.ignored_counts.items())
+            lines.append(f"  ignored in training: {ignored}")
+        if self.left_out:
+            lines.append(f"  left out: {len(self.left_out)} problems; first {self.left_out[0]}")
+        return "\n".join(lines)
+
+    def write(self, record: str | Path) -> None:
+        """Writes the manifest beside the record `record` (the name without a shard's ending)."""
+        values = dataclasses.asdict(self) | {"label_map": self.label_map.to_dict()}
+        with atomic_open(manifest_path(record)) as file:
+            json.dump(values, file, indent=1)
+            file.write("\n")
+
+    @classmethod
+    def read(cls, records: str | Path | Sequence[str | Path]) -> "Manifest | None":
+        """The manifest of the records that a pattern names; several are merged.
+
+        Returns:
+            None where a record has no manifest (another tool wrote it).
+
+        Raises:
+            UserError: no such record, a manifest that is damaged, or label maps that differ.
+        """
+        files = expand_pattern(records)
+        paths = list(dict.fromkeys(manifest_path(path) for path in files))
+        if not all(path.exists() for path in paths):
+            return None
+        manifests = [cls.load(path)._keep({file.name for file in files}) for path in paths]
+        merged = manifests[0]
+        for path, other in zip(paths[1:], manifests[1:], strict=True):
+            if other.label_map != merged.label_map:
+                raise UserError(
+                    f"{path}: its label map is {other.label_map.names}, but {paths[0]} has "
+                    f"{merged.label_map.names}; convert both with one label map"
+                )
+            merged = merged._merge(other)
+        return merged
+
+    def shards_exist(self, folder: Path) -> bool:
+        """Whether every shard lies in `folder` with its size."""
+        return all(
+            (path := folder / shard.name).exists() and path.stat().st_size == shard.num_bytes
+            for shard in self.shards
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Reads one `*.manifest.json`.
+
+        Raises:
+            UserError: damaged, or of a newer version.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["format_version"] > FORMAT_VERSION:
+                raise UserError(f"{path}: written by a newer version of this project; update it")
+            values["label_map"] = LabelMap.from_dict(values["label_map"])
+            values["shards"] = [Shard(**shard) for shard in values["shards"]]
+            return cls(**values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged manifest ({error!r}); convert again") from None
+
+    def _keep(self, names: set[str]) -> "Manifest":
+        """Restricts the number of examples to the shards named; the other counts stay whole."""
+        shards = [shard for shard in self.shards if shard.name in names] or self.shards
+        num_examples = sum(shard.num_examples for shard in shards)
+        return dataclasses.replace(self, shards=shards, num_examples=num_examples)
+
+    def _merge(self, other: "Manifest") -> "Manifest":
+        return dataclasses.replace(
+            self,
+            num_examples=self.num_examples + other.num_examples,
+            max_objects_per_image=max(self.max_objects_per_image, other.max_objects_per_image),
+            class_counts=_add(self.class_counts, other.class_counts),
+            ignored_counts=_add(self.ignored_counts, other.ignored_counts),
+            difficulty_counts=_add_nested(self.difficulty_counts, other.difficulty_counts),
+            size_counts=_add_nested(self.size_counts, other.size_counts),
+            image_sizes=_add(self.image_sizes, other.image_sizes),
+            drives=_add(self.drives, other.drives),
+            subset=self.subset if self.subset == other.subset else f"{self.subset}+{other.subset}",
+            split=self.split if self.split == other.split else f"{self.split}+{other.split}",
+            source_ids=self.source_ids + other.source_ids,
+            shards=self.shards + other.shards,
+            left_out=self.left_out + other.left_out,
+        )
+
+
+def manifest_path(record: str | Path) -> Path:
+    """`train.record.manifest.json` of `train.record` or of one of its shards."""
+    base = base_path(Path(record))
+    return base.with_name(base.name + MANIFEST_SUFFIX)
+
+
+def _add(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+    return dict(Counter(first) + Counter(second))
+
+
+def _add_nested(first: dict[str, dict], second: dict[str, dict]) -> dict[str, dict]:
+    return {key: _add(first.get(key, {}), second.get(key, {})) for key in first | second}

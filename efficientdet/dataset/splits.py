@@ -1,0 +1,203 @@
+"""Which frames train and which validate.
+
+KITTI's frames are pictures of 141 drives (recordings), shuffled. Two frames of one drive are often a
+tenth of a second apart, so a split that does not keep drives together measures memory, not skill.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import numpy as np
+
+from efficientdet.errors import UsageError, UserError
+
+Split = Literal["drive", "chen", "random", "file"]
+SPLITS = ("drive", "chen", "random", "file")
+_TABLE = Path(__file__).with_name("kitti_drives.txt")
+_KICKS, _KICKED_DRIVES = 1000, 5
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One recording.
+
+    Attributes:
+        name: `2011_09_26_drive_0005`.
+        chen: its side, `train` or `val`, in the split of Chen et al.
+        class_counts: labelled objects of each class, in the order of `kitti.CLASSES`.
+        frames: indices of its frames in the object training set.
+    """
+
+    name: str
+    chen: str
+    class_counts: tuple[int, ...]
+    frames: tuple[int, ...]
+
+
+@cache
+def drives() -> tuple[Drive, ...]:
+    """The 141 drives of the object training set; their frames are 0..7480, each one once."""
+    return tuple(
+        _parse_drive(line)
+        for line in _TABLE.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+
+
+def drive_of(source_id: str) -> str | None:
+    """The drive of a training frame `000007`, or None for an id that is not KITTI's."""
+    return _drive_by_id().get(source_id)
+
+
+def split_frames(
+    ids: Iterable[str], split: Split, *, val_fraction: float = 0.2, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Training and validation ids of the frames present, each sorted.
+
+    `drive` and `chen` decide for all of KITTI and then keep what is present, so that a partial copy
+    never trains on a frame that another copy validates on. Ids that KITTI does not have are split by
+    a hash of the id: adding frames never moves an old one.
+
+    Args:
+        ids: source ids of the frames present.
+        split: `drive`, `chen` or `random`.
+        val_fraction: share of the frames on the validation side; in (0, 1); `chen` has its own.
+        seed: of `drive`, `random` and the hash.
+    """
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"--val_fraction={val_fraction}: expected a number between 0 and 1")
+    ids = sorted(set(ids))
+    if split == "random":
+        by_hash = sorted(ids, key=lambda source_id: _hash(source_id, seed))
+        validation = set(by_hash[: round(val_fraction * len(ids))])
+    else:
+        names = _chen_drives() if split == "chen" else drive_split(val_fraction, seed)
+        validation = {
+            source_id
+            for source_id in ids
+            if (
+                drive in names
+                if (drive := drive_of(source_id))
+                else _hash(source_id, seed) < val_fraction
+            )
+        }
+    return [i for i in ids if i not in validation], [i for i in ids if i in validation]
+
+
+@cache
+def drive_split(val_fraction: float = 0.2, seed: int = 0) -> frozenset[str]:
+    """Names of the validation drives: exactly round(val_fraction * 7481) frames where drives allow.
+
+    Among such subsets, one whose classes have shares as close to `val_fraction` as an iterated local
+    search finds: descend, kick a few drives across, descend again, keep what is no worse. All costs
+    are whole numbers and all chance is seeded, so every machine finds the same split.
+    """
+    counts = np.array([(len(drive.frames), *drive.class_counts) for drive in drives()], np.int64)
+    totals = counts.sum(0)
+    target = np.round(val_fraction * totals).astype(np.int64)
+    random = Random(seed)
+    best = np.array([random.random() < val_fraction for _ in counts])
+    best_cost = _descend(best, counts, target)
+    for _ in range(_KICKS):
+        chosen = best.copy()
+        for _ in range(_KICKED_DRIVES):
+            chosen[int(random.random() * len(chosen))] ^= True
+        cost = _descend(chosen, counts, target)
+        if cost <= best_cost:
+            best_cost, best = cost, chosen
+    return frozenset(drive.name for drive, inside in zip(drives(), best, strict=True) if inside)
+
+
+def read_split_file(path: str | Path) -> list[str]:
+    """Frame ids of an ImageSets list, one a line; `000007.png` and paths are reduced to the stem.
+
+    Raises:
+        UserError: unreadable, empty, or an id that stands twice; names the line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected one frame id a line") from None
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        if source_id := Path(line.strip()).stem:
+            if source_id in seen:
+                raise UserError(
+                    f"{path}:{number}: {source_id} stands twice (first on line {seen[source_id]})"
+                )
+            seen[source_id] = number
+    if not seen:
+        raise UserError(f"{path}: no frame id; expected one a line, such as 000007")
+    return list(seen)
+
+
+def shared_drives(train: Iterable[str], validation: Iterable[str]) -> dict[str, int]:
+    """Drive -> number of validation frames, for the drives that stand on both sides."""
+    train_drives = {drive_of(source_id) for source_id in train} - {None}
+    counts: dict[str, int] = {}
+    for source_id in validation:
+        if (drive := drive_of(source_id)) in train_drives:
+            counts[drive] = counts.get(drive, 0) + 1
+    return counts
+
+
+def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray) -> int:
+    """Steepest descent: flips one drive of `chosen` (in place) or exchanges two while that helps.
+
+    Args:
+        chosen: bool [D], the validation drives.
+        counts: int [D, 1 + K], frames and objects of each class.
+        target: int [1 + K], the same for the whole validation side.
+
+    Returns:
+        The final cost.
+    """
+    totals = counts.sum(0)
+    while True:
+        error = counts[chosen].sum(0) - target
+        cost = int(_cost(error, totals))
+        change = np.where(chosen[:, None], -counts, counts)
+        inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
+        flips = _cost(error + change, totals)
+        swaps = _cost(error + change[inside][:, None] + change[outside][None], totals)
+        if min(flips.min(), swaps.min(initial=cost)) >= cost:
+            return cost
+        if flips.min() <= swaps.min(initial=cost):
+            chosen[flips.argmin()] ^= True
+        else:
+            first, second = np.unravel_index(swaps.argmin(), swaps.shape)
+            chosen[inside[first]], chosen[outside[second]] = False, True
+
+
+def _cost(error: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Squared errors of the class shares in (1e-4)^2, and 1000 for the square of missing frames."""
+    shares = 10_000 * error[..., 1:] // totals[1:]
+    return 1000 * error[..., 0] ** 2 + (shares**2).sum(-1)
+
+
+def _parse_drive(line: str) -> Drive:
+    head, _, frames = line.partition(":")
+    name, chen, *counts = head.split()
+    return Drive(name, chen, tuple(map(int, counts)), tuple(map(int, frames.split())))
+
+
+@cache
+def _drive_by_id() -> Mapping[str, str]:
+    return {f"{frame:06d}": drive.name for drive in drives() for frame in drive.frames}
+
+
+def _chen_drives() -> frozenset[str]:
+    return frozenset(drive.name for drive in drives() if drive.chen == "val")
+
+
+def _hash(source_id: str, seed: int) -> float:
+    """A number in [0, 1) that depends on nothing but the id and the seed."""
+    digest = hashlib.sha256(f"{seed}/{source_id}".encode()).digest()
+    return int.from_bytes(digest[:6]) / 2**48
