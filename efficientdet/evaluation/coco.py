@@ -12,14 +12,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pycocotools.coco import COCO
+from pycocotools import mask
 from pycocotools.cocoeval import COCOeval
 
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.frames import (
+    FrameDetections,
+    FrameTruth,
+    align,
+    box_array,
+    concatenate,
+)
+from efficientdet.evaluation.matching import greedy, position_in_group
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SUMMARY += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
+EVERY_CLASS = 0  # the class of a crowd region
 
 
 @dataclass(frozen=True)
@@ -51,64 +59,170 @@ def evaluate(
     truths: Sequence[FrameTruth], detections: Iterable[FrameDetections], label_map: LabelMap
 ) -> CocoResult:
     """COCO metrics of `detections`, whose classes are ids of `label_map`."""
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluation = COCOeval(
-            _dataset(truths, _truth_annotations(truths, label_map), label_map),
-            _dataset(truths, _detection_annotations(align(truths, detections)), label_map),
-            iouType="bbox",
+    return match(truths, detections, label_map).result()
+
+
+def match(
+    truths: Sequence[FrameTruth], detections: Iterable[FrameDetections], label_map: LabelMap
+) -> "Matching":
+    """Like `evaluate`, but stops at the matching, which can be summarised for any frames."""
+    matching = Matching(truths, align(truths, detections), label_map)
+    matching.evaluate()
+    return matching
+
+
+class Matching(COCOeval):
+    """pycocotools' evaluation with its matching done by arrays, for all images and classes at once.
+
+    pycocotools matches in nested Python loops, which takes half a minute and 0.7 GB for KITTI's
+    validation frames with 100 detections each. The matches are the same, tie for tie; the precision
+    and recall that follow from them, and the summary, are pycocotools' own.
+    """
+
+    def __init__(
+        self,
+        truths: Sequence[FrameTruth],
+        detections: Sequence[FrameDetections],
+        label_map: LabelMap,
+    ):
+        super().__init__(iouType="bbox")
+        self.params.imgIds = list(range(len(truths)))
+        self.params.catIds = list(label_map.names)
+        self._paramsEval = self.params
+        self.truths = _flatten_truths(truths, label_map)
+        self.detections = _flatten_detections(detections, label_map, self.params.maxDets[-1])
+
+    def evaluate(self) -> None:
+        """Fills `evalImgs` with what `accumulate` reads: matches by class, size and frame."""
+        truths, detections = self.truths, self.detections
+        det, truth, iou = _pairs(detections, truths, min(self.params.iouThrs))
+        turn = position_in_group(detections.group)[det]
+        sizes = []
+        for low, high in self.params.areaRng:
+            ignored = truths.crowd | (truths.area < low) | (truths.area > high)
+            outside = (detections.area < low) | (detections.area > high)
+            order = np.lexsort((-truth, -iou, ignored[truth], det, turn))
+            matched = np.zeros((len(self.params.iouThrs), len(outside)), bool)
+            excused = np.zeros_like(matched)
+            for level, threshold in enumerate(self.params.iouThrs):
+                rows = order[iou[order] >= min(threshold, 1 - 1e-10)]
+                rows = rows[greedy(turn[rows], det[rows], truth[rows], len(ignored), truths.crowd)]
+                matched[level, det[rows]] = True
+                excused[level, det[rows]] = ignored[truth[rows]]
+            sizes.append(self._by_frame(matched, excused | (~matched & outside), ignored))
+        self.evalImgs = [
+            frame for one_class in zip(*sizes, strict=True) for size in one_class for frame in size
+        ]
+
+    def _by_frame(
+        self, matched: np.ndarray, excused: np.ndarray, ignored: np.ndarray
+    ) -> list[list[dict | None]]:
+        """For each class, for each frame: pycocotools' record of its matches, or None."""
+        stride = len(self.params.catIds) + 1
+        last = stride * len(self.params.imgIds)
+        edges = np.searchsorted(self.detections.group, np.arange(last + 1))
+        counted = np.bincount(self.truths.group[~ignored], minlength=last)
+
+        def record(group: int) -> dict | None:
+            found = slice(edges[group], edges[group + 1])
+            if not counted[group] and found.start == found.stop:
+                return None
+            return {
+                "dtScores": self.detections.score[found],
+                "dtMatches": matched[:, found],
+                "dtIgnore": excused[:, found],
+                "gtIgnore": np.zeros(counted[group]),  # only those that are not ignored matter
+            }
+
+        return [[record(g) for g in range(i, last, stride)] for i in self.params.catIds]
+
+    def result(self) -> CocoResult:
+        """Precision, recall and summary of what was matched."""
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            self.accumulate()
+            self.summarize()
+        precision, scores = (self.eval[key][..., -1] for key in ("precision", "scores"))
+        stats = np.where(self.stats < 0, np.nan, self.stats)
+        counts = np.bincount(self.truths.class_id, minlength=len(self.params.catIds) + 1)
+        return CocoResult(
+            summary=dict(zip(SUMMARY, stats.tolist(), strict=True)),
+            num_objects={i: int(counts[i]) for i in self.params.catIds},
+            precision=np.where(precision < 0, np.nan, precision),
+            scores=scores,
         )
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    precision, scores = (evaluation.eval[key][..., -1] for key in ("precision", "scores"))
-    precision = np.where(precision < 0, np.nan, precision)
-    stats = np.where(evaluation.stats < 0, np.nan, evaluation.stats)
-    types = [label_map.id_of(o.type) for truth in truths for o in truth.objects]
-    return CocoResult(
-        summary=dict(zip(SUMMARY, stats.tolist(), strict=True)),
-        num_objects={i: types.count(i) for i in label_map.names},
-        precision=precision,
-        scores=scores,
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Boxes of all frames, sorted by frame: `left, top, width, height` in pixels, [N, 4].
+
+    `group`, frame * (K + 1) + class id, numbers the boxes of one class in one frame.
+    """
+
+    class_id: np.ndarray
+    group: np.ndarray
+    frame: np.ndarray
+    ltwh: np.ndarray
+    score: np.ndarray
+
+    @property
+    def area(self) -> np.ndarray:
+        return self.ltwh[:, 2] * self.ltwh[:, 3]
+
+    @property
+    def crowd(self) -> np.ndarray:
+        return self.class_id == EVERY_CLASS
+
+    def __getitem__(self, index: np.ndarray) -> "_Boxes":
+        return _Boxes(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def _boxes(
+    counts: list[int], class_id: np.ndarray, ltrb: np.ndarray, score: np.ndarray, num_classes: int
+) -> _Boxes:
+    frame = np.repeat(np.arange(len(counts)), counts)
+    ltwh = np.concatenate([ltrb[:, :2], ltrb[:, 2:] - ltrb[:, :2]], axis=1)
+    return _Boxes(class_id, frame * (num_classes + 1) + class_id, frame, ltwh, score)
+
+
+def _flatten_truths(truths: Sequence[FrameTruth], label_map: LabelMap) -> _Boxes:
+    objects = [o for truth in truths for o in truth.objects]
+    class_id = np.array([label_map.id_of(o.type) or EVERY_CLASS for o in objects], int)
+    return _boxes(
+        [len(truth.objects) for truth in truths],
+        class_id,
+        box_array(objects),
+        np.zeros(len(objects)),
+        label_map.num_classes,
     )
 
 
-def _dataset(truths: Sequence[FrameTruth], annotations: list[dict], label_map: LabelMap) -> COCO:
-    """A COCO index; image ids are 1 + the frame's position, annotation ids count from 1."""
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": i, "file_name": t.source_id} for i, t in enumerate(truths, start=1)],
-        "categories": [{"id": i, "name": name} for i, name in label_map.names.items()],
-        "annotations": [{"id": i} | a for i, a in enumerate(annotations, start=1)],
-    }
-    coco.createIndex()
-    return coco
+def _flatten_detections(
+    detections: Sequence[FrameDetections], label_map: LabelMap, most: int
+) -> _Boxes:
+    """The `most` best detections of each frame and class, best first."""
+    boxes = _boxes(
+        [len(frame.scores) for frame in detections],
+        concatenate([frame.classes for frame in detections]).astype(int),
+        concatenate([frame.boxes for frame in detections], 4),
+        concatenate([frame.scores for frame in detections]),
+        label_map.num_classes,
+    )
+    boxes = boxes[np.lexsort((-boxes.score, boxes.group))]
+    return boxes[position_in_group(boxes.group) < most]
 
 
-def _truth_annotations(truths: Sequence[FrameTruth], label_map: LabelMap) -> list[dict]:
-    annotations = []
-    for image_id, truth in enumerate(truths, start=1):
-        for o in truth.objects:
-            class_id = label_map.id_of(o.type)
-            annotation = _annotation(image_id, o.left, o.top, o.right, o.bottom)
-            annotation["iscrowd"] = int(class_id is None)
-            for category in label_map.names if class_id is None else (class_id,):
-                annotations.append(annotation | {"category_id": category})
-    return annotations
-
-
-def _detection_annotations(detections: Sequence[FrameDetections]) -> list[dict]:
-    return [
-        _annotation(image_id, *box) | {"category_id": category, "score": score}
-        for image_id, frame in enumerate(detections, start=1)
-        for box, score, category in zip(
-            np.asarray(frame.boxes, float).tolist(),
-            np.asarray(frame.scores, float).tolist(),
-            np.asarray(frame.classes, int).tolist(),
-            strict=True,
-        )
-    ]
-
-
-def _annotation(image_id: int, left: float, top: float, right: float, bottom: float) -> dict:
-    width, height = right - left, bottom - top
-    return {"image_id": image_id, "bbox": [left, top, width, height], "area": width * height}
+def _pairs(
+    detections: _Boxes, truths: _Boxes, min_iou: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Detections and truths that could match: their indices and IoU, or coverage by a crowd."""
+    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    for frame in np.intersect1d(detections.frame, truths.frame):
+        begin, end = np.searchsorted(detections.frame, (frame, frame + 1))
+        first, last = np.searchsorted(truths.frame, (frame, frame + 1))
+        crowd = truths.class_id[first:last] == EVERY_CLASS
+        iou = mask.iou(detections.ltwh[begin:end], truths.ltwh[first:last], crowd)
+        same = detections.class_id[begin:end, None] == truths.class_id[None, first:last]
+        det, truth = np.nonzero((iou >= min_iou) & (same | crowd))
+        parts.append((det + begin, truth + first, iou[det, truth]))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))

@@ -58,3 +58,13 @@ def align(
             raise UserError(f"detections for frame {frame.source_id!r} came twice")
         by_id[frame.source_id] = frame
     return [by_id.get(truth.source_id) or FrameDetections(truth.source_id) for truth in truths]
+
+
+def box_array(objects: Sequence[KittiObject]) -> np.ndarray:
+    """float [N, 4], left, top, right, bottom of each object."""
+    return np.array([(o.left, o.top, o.right, o.bottom) for o in objects], float).reshape(-1, 4)
+
+
+def concatenate(arrays: Sequence[np.ndarray], *columns: int) -> np.ndarray:
+    """The arrays [N_i, *columns] of several frames as one, also where there is no frame at all."""
+    return np.concatenate([np.zeros((0, *columns)), *arrays])

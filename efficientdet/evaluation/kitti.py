@@ -25,7 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientdet.evaluation.boxes import coverage, iou
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.frames import (
+    FrameDetections,
+    FrameTruth,
+    align,
+    box_array,
+    concatenate,
+)
 from efficientdet.evaluation.matching import greedy, position_in_group
 
 MIN_OVERLAP = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
@@ -198,7 +204,7 @@ def _flatten(
     objects = [[o for o in truth.objects if not o.is_dont_care] for truth in truths]
     regions = [[o for o in truth.objects if o.is_dont_care] for truth in truths]
     flat = [o for frame in objects for o in frame]
-    boxes = _concatenate([np.asarray(d.boxes, float).reshape(-1, 4) for d in detections], 4)
+    boxes = concatenate([d.boxes for d in detections], 4)
     names = np.array([class_names.get(i, "") for i in range(max(class_names) + 1)])
     return _Frames(
         num_frames=len(truths),
@@ -208,30 +214,22 @@ def _flatten(
         occluded=np.array([o.occluded for o in flat], int),
         truncated=np.array([o.truncated for o in flat], float),
         det_frame=np.repeat(np.arange(len(truths)), [len(d.scores) for d in detections]),
-        det_type=names[_concatenate([d.classes for d in detections]).astype(int)],
+        det_type=names[concatenate([d.classes for d in detections]).astype(int)],
         det_height=np.abs(boxes[:, 3] - boxes[:, 1]).astype(int),
-        det_score=_concatenate([d.scores for d in detections]),
+        det_score=concatenate([d.scores for d in detections]),
         det_dont_care=_dont_care_share(regions, detections),
         **_pairs(objects, detections),
     )
 
 
-def _concatenate(arrays: list[np.ndarray], *columns: int) -> np.ndarray:
-    return np.concatenate([np.zeros((0, *columns)), *arrays])
-
-
-def _box_array(objects: Sequence) -> np.ndarray:
-    return np.array([(o.left, o.top, o.right, o.bottom) for o in objects]).reshape(-1, 4)
-
-
 def _dont_care_share(regions: list[list], detections: Sequence[FrameDetections]) -> np.ndarray:
     shares = [
-        coverage(frame.boxes, _box_array(region)).max(axis=1)
+        coverage(frame.boxes, box_array(region)).max(axis=1)
         if region and len(frame.boxes)
         else np.zeros(len(frame.boxes))
         for region, frame in zip(regions, detections, strict=True)
     ]
-    return _concatenate(shares)
+    return concatenate(shares)
 
 
 def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[str, np.ndarray]:
@@ -240,7 +238,7 @@ def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[s
     truth_offset = det_offset = 0
     for frame_objects, frame in zip(objects, detections, strict=True):
         if frame_objects and len(frame.boxes):
-            overlaps = iou(_box_array(frame_objects), frame.boxes)
+            overlaps = iou(box_array(frame_objects), frame.boxes)
             truth, det = np.nonzero(overlaps > least)
             truth_parts.append(truth + truth_offset)
             det_parts.append(det + det_offset)
@@ -248,9 +246,9 @@ def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[s
         truth_offset += len(frame_objects)
         det_offset += len(frame.boxes)
     return {
-        "pair_truth": _concatenate(truth_parts).astype(int),
-        "pair_det": _concatenate(det_parts).astype(int),
-        "pair_iou": _concatenate(iou_parts),
+        "pair_truth": concatenate(truth_parts).astype(int),
+        "pair_det": concatenate(det_parts).astype(int),
+        "pair_iou": concatenate(iou_parts),
     }
 
 
