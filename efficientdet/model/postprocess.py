@@ -1,0 +1,132 @@
+"""From the network's outputs to detections: candidates, decoding, hard or soft NMS.
+
+Everything is batched and runs where the network runs. An image's detections do not depend on what
+else is in its batch.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+from keras import ops
+
+from efficientdet.config import Config, NmsConfig
+from efficientdet.model.anchors import decode
+from efficientdet.model.losses import flatten
+
+
+class Detections(NamedTuple):
+    """Detections of a batch, best first; rows from `num_valid` on are 0."""
+
+    boxes: object  # float32 [B, D, 4] ymin, xmin, ymax, xmax in pixels of the original image
+    scores: object  # float32 [B, D] in 0..1
+    classes: object  # int32 [B, D], 1..K
+    num_valid: object  # int32 [B]
+
+
+def postprocess(
+    cls_outputs: list,
+    box_outputs: list,
+    anchors,
+    image_scale,
+    *,
+    config: Config,
+    mode: Literal["per_class", "global"] = "per_class",
+) -> Detections:
+    """Detections of a batch, as `config.nms_configs` says.
+
+    Args:
+        cls_outputs: one [B, h, w, anchors * K] of logits for each level.
+        box_outputs: one [B, h, w, anchors * 4] of (ty, tx, th, tw) for each level.
+        anchors: float32 [A, 4] in input pixels.
+        image_scale: float32 [B], input pixels -> original pixels.
+        mode: `per_class` suppresses within a class and leaves boxes as they are; `global`
+            suppresses whatever the class, and clips to the input in the end. As AutoML has them.
+    """
+    logits = ops.cast(flatten(cls_outputs, config.num_classes), "float32")
+    codes = ops.cast(flatten(box_outputs, 4), "float32")
+    logits, classes, codes, anchors = _candidates(
+        logits, codes, ops.convert_to_tensor(anchors), config.nms_configs.max_nms_inputs
+    )
+    boxes = decode(codes, anchors)
+    groups = classes if mode == "per_class" else ops.zeros_like(classes)
+    rows, scores = _suppress(boxes, ops.sigmoid(logits), groups, config.nms_configs)
+
+    valid = rows >= 0
+    rows = ops.maximum(rows, 0)
+    boxes = ops.take_along_axis(boxes, rows[..., None], axis=1)
+    if mode == "global":
+        boxes = ops.clip(boxes, 0.0, ops.cast(config.image_hw * 2, "float32"))
+    return Detections(
+        ops.where(valid[..., None], boxes * image_scale[:, None, None], 0.0),
+        scores,
+        ops.where(valid, ops.take_along_axis(classes, rows, axis=1) + 1, 0),
+        ops.sum(ops.cast(valid, "int32"), axis=1),
+    )
+
+
+def _candidates(logits, codes, anchors, max_nms_inputs: int):
+    """The best (anchor, class) pairs, or the best class of every anchor if `max_nms_inputs` is 0.
+
+    Returns:
+        logits [B, N], classes int32 [B, N] from 0, box codes [B, N, 4], anchors [B or 1, N, 4].
+    """
+    _, num_anchors, num_classes = logits.shape
+    if max_nms_inputs == 0:
+        classes = ops.cast(ops.argmax(logits, axis=2), "int32")
+        return ops.max(logits, axis=2), classes, codes, anchors[None]
+    pairs = ops.reshape(logits, (-1, num_anchors * num_classes))
+    best, index = ops.top_k(pairs, min(max_nms_inputs, num_anchors * num_classes))
+    index = ops.cast(index, "int32")
+    rows = index // num_classes
+    codes = ops.take_along_axis(codes, rows[..., None], axis=1)
+    return best, index % num_classes, codes, ops.take(anchors, rows, axis=0)
+
+
+def _suppress(boxes, scores, groups, nms: NmsConfig):
+    """Greedy NMS: again and again takes the best candidate and lowers those of its group near it.
+
+    Soft NMS (Bodla et al. 2017, eq. 4) multiplies a score by exp(-iou^2 / sigma); hard NMS strikes
+    out whatever overlaps by more than `iou_thresh`. As scores only fall, one run over all groups
+    gives the best `max_output_size` of what each group's own run would give.
+
+    Args:
+        boxes: float32 [B, N, 4].
+        scores: float32 [B, N].
+        groups: int32 [B, N]; only candidates of the same group suppress each other.
+
+    Returns:
+        Rows of the detections int32 [B, D], best first, -1 for none; their scores, 0 for none.
+    """
+    num_candidates = boxes.shape[1]
+    soft = nms.method == "gaussian"
+    threshold = nms.score_thresh or (0.001 if soft else -math.inf)
+    ymin, xmin, ymax, xmax = (boxes[..., side] for side in range(4))
+    area = (ymax - ymin) * (xmax - xmin)
+    columns = ops.arange(num_candidates, dtype="int32")
+    slots = ops.arange(nms.max_output_size, dtype="int32")
+
+    def of_best(values, best):
+        return ops.take_along_axis(values, best, axis=1)
+
+    def body(step, state):
+        live, rows, kept = state
+        best = ops.cast(ops.argmax(live, axis=1, keepdims=True), "int32")
+        score = of_best(live, best)
+        height = ops.minimum(ymax, of_best(ymax, best)) - ops.maximum(ymin, of_best(ymin, best))
+        width = ops.minimum(xmax, of_best(xmax, best)) - ops.maximum(xmin, of_best(xmin, best))
+        overlap = ops.relu(height) * ops.relu(width)
+        overlap = ops.where(groups == of_best(groups, best), overlap, 0.0)
+        union = area + of_best(area, best) - overlap
+        iou = ops.where(overlap > 0, overlap / union, 0.0)
+        if soft:
+            live = live * ops.exp(-ops.square(iou) / (nms.sigma or 0.5))
+        else:
+            live = ops.where(iou > (nms.iou_thresh or 0.5), -math.inf, live)
+        live = ops.where(columns == best, -math.inf, live)
+        here = (slots == step) & (score > threshold)
+        return live, ops.where(here, best, rows), ops.where(here, score, kept)
+
+    shape = (ops.shape(scores)[0], nms.max_output_size)
+    state = scores, -ops.ones(shape, "int32"), ops.zeros(shape, "float32")
+    _, rows, kept = ops.fori_loop(0, nms.max_output_size, body, state)
+    return rows, kept

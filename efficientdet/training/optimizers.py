@@ -1,0 +1,107 @@
+"""SGD with momentum and Adam as TensorFlow 1 has them, as pure functions of tensors.
+
+Keras' own give other numbers: its SGD keeps the learning rate inside the velocity, which a warm-up
+then distorts; its Adam corrects epsilon differently. Nor can they leave a frozen variable's slots
+alone from one step to the next.
+"""
+
+from keras import ops
+
+from efficientdet.config import Config
+
+ADAM_BETAS = 0.9, 0.999
+ADAM_EPSILON = 1e-8
+
+
+class Optimizer:
+    """State in, state out; a slot is a list of tensors, one for each trainable variable."""
+
+    slot_names: tuple[str, ...]  # as in AutoML's checkpoints: `<variable>/<slot name>`
+
+    def init(self, trainables: list) -> list[list]:
+        """The slots before the first update: zeros."""
+        return [[ops.zeros_like(value) for value in trainables] for _ in self.slot_names]
+
+    def update(
+        self,
+        values: list,
+        gradients: list,
+        slots: list[list],
+        learning_rate,
+        step,
+        *,
+        masks: list[bool] | None = None,
+        lr_scales: list[float] | None = None,
+    ) -> tuple[list, list[list]]:
+        """One update.
+
+        Args:
+            values: of the trainable variables, float32.
+            gradients: one for each.
+            slots: from `init` or the last update.
+            learning_rate: a number or a float32 scalar.
+            step: number of this update, from 1; a number or a float32 scalar.
+            masks: whether each variable is updated; False leaves its value and slots as they are.
+            lr_scales: a factor on the learning rate of each variable.
+
+        Returns:
+            (new values, new slots)
+        """
+        masks = masks or [True] * len(values)
+        lr_scales = lr_scales or [1.0] * len(values)
+        new_values, new_slots = list(values), [list(slot) for slot in slots]
+        for i in (i for i, mask in enumerate(masks) if mask):
+            change, *own = self._change(gradients[i], *(slot[i] for slot in slots), step=step)
+            new_values[i] = values[i] - learning_rate * lr_scales[i] * change
+            for slot, value in zip(new_slots, own, strict=True):
+                slot[i] = value
+        return new_values, new_slots
+
+    def _change(self, gradient, *slots, step) -> tuple:
+        """(what the learning rate multiplies, new slots...) of one variable."""
+        raise NotImplementedError
+
+
+class MomentumSGD(Optimizer):
+    """v <- momentum * v + g; w <- w - learning_rate * v."""
+
+    slot_names = ("Momentum",)
+
+    def __init__(self, momentum: float):
+        self.momentum = momentum
+
+    def _change(self, gradient, velocity, *, step) -> tuple:
+        velocity = self.momentum * velocity + gradient
+        return velocity, velocity
+
+
+class Adam(Optimizer):
+    """Kingma & Ba 2015, in the form before section 2.1: epsilon is not bias-corrected."""
+
+    slot_names = ("Adam", "Adam_1")
+
+    def _change(self, gradient, mean, square, *, step) -> tuple:
+        beta1, beta2 = ADAM_BETAS
+        mean = mean + (1 - beta1) * (gradient - mean)
+        square = square + (1 - beta2) * (ops.square(gradient) - square)
+        step = ops.cast(step, "float32")
+        correction = ops.sqrt(1 - beta2**step) / (1 - beta1**step)
+        return correction * mean / (ops.sqrt(square) + ADAM_EPSILON), mean, square
+
+
+def make_optimizer(config: Config) -> Optimizer:
+    """The optimizer that `config.optimizer` names."""
+    return Adam() if config.optimizer == "adam" else MomentumSGD(config.momentum)
+
+
+def clip_by_global_norm(gradients: list, max_norm: float) -> tuple[list, object]:
+    """Scales gradients together so that their joint L2 norm is at most `max_norm` (0: no limit).
+
+    Returns:
+        (the gradients, their norm before clipping: float32 scalar)
+    """
+    norm = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    if not max_norm:
+        return gradients, norm
+    scale = max_norm / ops.maximum(norm, max_norm)
+    return [gradient * scale for gradient in gradients], norm

@@ -1,0 +1,70 @@
+"""The learning rate of each step: a linear warm-up, then one of five curves."""
+
+import math
+
+from keras import ops
+
+from efficientdet.config import Config
+
+BASE_BATCH_SIZE = 64  # the batch that `learning_rate` and `lr_warmup_init` are meant for
+STEP_DROP = 0.1
+
+
+def learning_rate(step, *, config: Config, batch_size: int, steps_per_epoch: float):
+    """The learning rate of the update that follows `step` updates.
+
+    As AutoML's, but for two of its methods: here `cosine` is counted from the end of the warm-up,
+    so that it starts at the full rate and ends at 0, and `constant` has a warm-up too.
+
+    Args:
+        step: updates done so far; a number, an array or a scalar tensor.
+        config: `learning_rate`, `num_epochs` and the fields around them.
+        batch_size: images of one update, with all its micro-batches and replicas (linear scaling
+            rule, Goyal et al. 2017).
+        steps_per_epoch: updates of one epoch.
+
+    Returns:
+        float32, of the shape of `step`.
+    """
+    step = ops.cast(step, "float32")
+    warmup_steps = int(config.lr_warmup_epoch * steps_per_epoch)
+    warmup = step / max(warmup_steps, 1)
+    warmup = config.lr_warmup_init + warmup * (config.learning_rate - config.lr_warmup_init)
+    decay = _decay(step, warmup_steps, config, steps_per_epoch)
+    rate = ops.where(step < warmup_steps, warmup, config.learning_rate * decay)
+    return rate * (batch_size / BASE_BATCH_SIZE)
+
+
+def _decay(step, warmup_steps: int, config: Config, steps_per_epoch: float):
+    """The factor of the base rate, 1 to 0, after the warm-up."""
+    total_steps = max(config.num_epochs * steps_per_epoch, 1)
+    match config.lr_decay_method:
+        case "cosine":
+            return _cosine((step - warmup_steps) / max(total_steps - warmup_steps, 1))
+        case "cosine_restarts":
+            return _cosine_restarts(
+                (step - warmup_steps) / (config.restart_epochs * steps_per_epoch)
+            )
+        case "stepwise":
+            drops = config.first_lr_drop_epoch, config.second_lr_drop_epoch
+            return STEP_DROP ** _count_reached(step, [int(d * steps_per_epoch) for d in drops])
+        case "polynomial":
+            return ops.maximum(1 - step / total_steps, 0.0) ** config.poly_lr_power
+        case "constant":
+            return ops.ones_like(step)
+
+
+def _cosine(progress):
+    return 0.5 * (1 + ops.cos(math.pi * ops.clip(progress, 0.0, 1.0)))
+
+
+def _cosine_restarts(periods):
+    """SGDR (Loshchilov & Hutter 2017): period n is 2**n first periods long."""
+    restarts = _count_reached(periods, [2.0**n - 1 for n in range(1, 24)])
+    length = 2.0**restarts
+    return _cosine((periods - (length - 1)) / length)
+
+
+def _count_reached(value, bounds: list[float]):
+    """How many of the bounds are at or below the value, as float32."""
+    return sum(ops.cast(value >= bound, "float32") for bound in bounds)
