@@ -47,6 +47,11 @@ class CocoResult:
     precision: np.ndarray
     scores: np.ndarray
 
+    @property
+    def ap(self) -> float:
+        """The mean over classes and IoU 0.5:0.95."""
+        return self.summary["AP"]
+
     def by_class(self, class_id: int) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `APs`, `APm`, `APl` of one class."""
         of_class = self.precision[:, :, class_id - 1]
@@ -91,28 +96,38 @@ class Matching(COCOeval):
         self._paramsEval = self.params
         self.truths = _flatten_truths(truths, label_map)
         self.detections = _flatten_detections(detections, label_map, self.params.maxDets[-1])
+        self._pairs = _overlapping(self.detections, self.truths, min(self.params.iouThrs))
 
     def evaluate(self) -> None:
         """Fills `evalImgs` with what `accumulate` reads: matches by class, size and frame."""
         truths, detections = self.truths, self.detections
-        det, truth, iou = _pairs(detections, truths, min(self.params.iouThrs))
-        turn = position_in_group(detections.group)[det]
         sizes = []
         for low, high in self.params.areaRng:
             ignored = truths.crowd | (truths.area < low) | (truths.area > high)
             outside = (detections.area < low) | (detections.area > high)
-            order = np.lexsort((-truth, -iou, ignored[truth], det, turn))
-            matched = np.zeros((len(self.params.iouThrs), len(outside)), bool)
-            excused = np.zeros_like(matched)
-            for level, threshold in enumerate(self.params.iouThrs):
-                rows = order[iou[order] >= min(threshold, 1 - 1e-10)]
-                rows = rows[greedy(turn[rows], det[rows], truth[rows], len(ignored), truths.crowd)]
-                matched[level, det[rows]] = True
-                excused[level, det[rows]] = ignored[truth[rows]]
-            sizes.append(self._by_frame(matched, excused | (~matched & outside), ignored))
+            partner = self.partners(ignored, self.params.iouThrs)
+            matched = partner >= 0
+            excused = np.where(matched, np.append(ignored, False)[partner], outside)
+            sizes.append(self._by_frame(matched, excused, ignored))
         self.evalImgs = [
             frame for one_class in zip(*sizes, strict=True) for size in one_class for frame in size
         ]
+
+    def partners(self, ignored: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
+        """Which ground truth each detection matches at each threshold: int [thresholds, N], or -1.
+
+        The better detections of a frame and class choose first: of what is free (a crowd always
+        is), a truth not in `ignored` rather than an ignored one, then the greatest overlap.
+        """
+        det, truth, iou = self._pairs
+        turn = position_in_group(self.detections.group)[det]
+        order = np.lexsort((-truth, -iou, ignored[truth], det, turn))
+        partner = np.full((len(iou_thresholds), len(self.detections.score)), -1)
+        for level, threshold in enumerate(iou_thresholds):
+            rows = order[iou[order] >= min(threshold, 1 - 1e-10)]
+            chosen = greedy(turn[rows], det[rows], truth[rows], len(ignored), self.truths.crowd)
+            partner[level, det[rows[chosen]]] = truth[rows[chosen]]
+        return partner
 
     def _by_frame(
         self, matched: np.ndarray, excused: np.ndarray, ignored: np.ndarray
@@ -153,7 +168,7 @@ class Matching(COCOeval):
 
 
 @dataclass(frozen=True)
-class _Boxes:
+class Boxes:
     """Boxes of all frames, sorted by frame: `left, top, width, height` in pixels, [N, 4].
 
     `group`, frame * (K + 1) + class id, numbers the boxes of one class in one frame.
@@ -166,26 +181,33 @@ class _Boxes:
     score: np.ndarray
 
     @property
+    def ltrb(self) -> np.ndarray:
+        """The same boxes as left, top, right, bottom."""
+        return np.concatenate([self.ltwh[:, :2], self.ltwh[:, :2] + self.ltwh[:, 2:]], axis=1)
+
+    @property
     def area(self) -> np.ndarray:
+        """Square pixels."""
         return self.ltwh[:, 2] * self.ltwh[:, 3]
 
     @property
     def crowd(self) -> np.ndarray:
+        """Which boxes are ignored regions, for every class."""
         return self.class_id == EVERY_CLASS
 
-    def __getitem__(self, index: np.ndarray) -> "_Boxes":
-        return _Boxes(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+    def __getitem__(self, index: np.ndarray) -> "Boxes":
+        return Boxes(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 def _boxes(
     counts: list[int], class_id: np.ndarray, ltrb: np.ndarray, score: np.ndarray, num_classes: int
-) -> _Boxes:
+) -> Boxes:
     frame = np.repeat(np.arange(len(counts)), counts)
     ltwh = np.concatenate([ltrb[:, :2], ltrb[:, 2:] - ltrb[:, :2]], axis=1)
-    return _Boxes(class_id, frame * (num_classes + 1) + class_id, frame, ltwh, score)
+    return Boxes(class_id, frame * (num_classes + 1) + class_id, frame, ltwh, score)
 
 
-def _flatten_truths(truths: Sequence[FrameTruth], label_map: LabelMap) -> _Boxes:
+def _flatten_truths(truths: Sequence[FrameTruth], label_map: LabelMap) -> Boxes:
     objects = [o for truth in truths for o in truth.objects]
     class_id = np.array([label_map.id_of(o.type) or EVERY_CLASS for o in objects], int)
     return _boxes(
@@ -199,7 +221,7 @@ def _flatten_truths(truths: Sequence[FrameTruth], label_map: LabelMap) -> _Boxes
 
 def _flatten_detections(
     detections: Sequence[FrameDetections], label_map: LabelMap, most: int
-) -> _Boxes:
+) -> Boxes:
     """The `most` best detections of each frame and class, best first."""
     boxes = _boxes(
         [len(frame.scores) for frame in detections],
@@ -212,8 +234,8 @@ def _flatten_detections(
     return boxes[position_in_group(boxes.group) < most]
 
 
-def _pairs(
-    detections: _Boxes, truths: _Boxes, min_iou: float
+def _overlapping(
+    detections: Boxes, truths: Boxes, min_iou: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Detections and truths that could match: their indices and IoU, or coverage by a crowd."""
     parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]

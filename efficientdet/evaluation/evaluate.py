@@ -3,13 +3,15 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation import coco, kitti
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.mistakes import MIN_IOU, Mistakes, OperatingPoint
 
 NO_TRUTH = "no ground truth"
 
@@ -19,17 +21,29 @@ class Result:
     """What an evaluation found out.
 
     Attributes:
-        num_frames: frames evaluated, those without detections included.
-        num_detections: detections that were judged.
-        coco: COCO metrics.
+        truths: the frames that were evaluated.
+        detections: one entry for each of them, in their order, also where nothing was found.
+        coco: COCO's metrics.
         kitti: one curve for each class and difficulty of the KITTI benchmark.
+        mistakes: the verdict on each object and each detection at IoU 0.5.
     """
 
     label_map: LabelMap
-    num_frames: int
-    num_detections: int
+    truths: Sequence[FrameTruth]
+    detections: Sequence[FrameDetections]
     coco: coco.CocoResult
     kitti: list[kitti.Curve]
+    mistakes: Mistakes
+
+    @cached_property
+    def operating_points(self) -> dict[int, OperatingPoint]:
+        """Class id -> where its F1 is best; a class that was never detected rightly is absent."""
+        return self.mistakes.best_f1()
+
+    @property
+    def score_thresholds(self) -> dict[int, float]:
+        """Class id -> the score threshold of best F1, for showing detections."""
+        return {i: point.threshold for i, point in self.operating_points.items()}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -42,18 +56,16 @@ class Result:
         values = dict(self.coco.summary)
         for name in ("AP", "AP50"):
             values |= {f"{name}_/{names[i]}": self.coco.by_class(i)[name] for i in names}
-        for curve in self.kitti:
-            tag = f"kitti/{curve.class_name}_{curve.difficulty.name}"
-            values |= {f"{tag}_R40": curve.r40, f"{tag}_R11": curve.r11}
-        return {name: value for name, value in values.items() if not math.isnan(value)}
+        present = {name: value for name, value in values.items() if not math.isnan(value)}
+        return present | kitti_metrics(self.kitti)
 
-    def table(self) -> Group:
-        """The tables that `print_table` prints."""
-        return Group(_coco_table(self), kitti_table(self.kitti))
+    def tables(self) -> list[Table]:
+        """COCO AP by class and size, KITTI AP by class and difficulty, and the best F1 by class."""
+        return [coco_table(self), kitti_table(self.kitti), operating_table(self)]
 
     def print_table(self, console: Console | None = None) -> None:
-        """Prints COCO AP by class and size, and KITTI AP by class and difficulty."""
-        (console or Console()).print(self.table())
+        """Prints `tables`."""
+        (console or Console()).print(*self.tables(), sep="\n")
 
 
 def evaluate(
@@ -70,12 +82,14 @@ def evaluate(
         UserError: detections of an unknown frame, or a frame twice.
     """
     detections = align(truths, detections)
+    matching = coco.match(truths, detections, label_map)
     return Result(
         label_map,
-        num_frames=len(truths),
-        num_detections=sum(len(frame.scores) for frame in detections),
-        coco=coco.evaluate(truths, detections, label_map),
+        truths,
+        detections,
+        coco=matching.result(),
         kitti=kitti.evaluate(truths, detections, label_map.names),
+        mistakes=Mistakes(truths, matching, label_map),
     )
 
 
@@ -83,9 +97,20 @@ def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _coco_table(result: Result) -> Table:
+def kitti_metrics(curves: Sequence[kitti.Curve]) -> dict[str, float]:
+    """`kitti/<class>_<difficulty>_R40` and `_R11` of the cells that have ground truth."""
+    return {
+        f"kitti/{curve.class_name}_{curve.difficulty.name}_{points}": value
+        for curve in curves
+        if curve.num_objects
+        for points, value in (("R40", curve.r40), ("R11", curve.r11))
+    }
+
+
+def coco_table(result: Result) -> Table:
+    """COCO AP, one row a class, by size."""
     summary = result.coco.summary
-    table = Table(title=f"COCO metrics, % ({result.num_frames} frames)")
+    table = Table(title=f"COCO metrics, % ({len(result.truths)} frames)")
     for column in ("class", "objects", "AP", "AP50", "AP75", "APs", "APm", "APl"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for class_id, name in result.label_map.names.items():
@@ -96,7 +121,11 @@ def _coco_table(result: Result) -> Table:
     table.add_section()
     numbers = [_percent(summary[name]) for name in coco.SUMMARY[:6]]
     table.add_row("mean", str(sum(result.coco.num_objects.values())), *numbers, style="bold")
-    table.caption = "  ".join(f"{name} {_percent(summary[name])}" for name in coco.SUMMARY[6:])
+    recalls = [_percent(summary[name]) for name in coco.SUMMARY[6:]]
+    table.caption = (
+        f"AR with at most 1 / 10 / 100 detections: {' / '.join(recalls[:3])}\n"
+        f"AR of small / medium / large: {' / '.join(recalls[3:])}"
+    )
     return table
 
 
@@ -116,5 +145,20 @@ def kitti_table(curves: Sequence[kitti.Curve]) -> Table:
             end_section=curve.difficulty == kitti.DIFFICULTIES[-1],
         )
     if any(curve.is_small for curve in curves):
-        table.caption = "* n <= 40 objects: a perfect detector reaches (n - 1) / 40 at R40, no more"
+        table.caption = "* with n <= 40 objects R40 reaches at most (n - 1) / 40"
+    return table
+
+
+def operating_table(result: Result) -> Table:
+    """Precision and recall of each class at the score threshold of its best F1."""
+    table = Table(title=f"At the score of best F1 (IoU {MIN_IOU})")
+    for column in ("class", "score", "F1", "precision", "recall", "objects", "missed", "false"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for class_id, name in result.label_map.names.items():
+        if point := result.operating_points.get(class_id):
+            shares = [_percent(v) for v in (point.f1, point.precision, point.recall)]
+            counts = [str(n) for n in (point.num_objects, point.num_missed, point.num_false)]
+            table.add_row(name, f"{point.threshold:.3f}", *shares, *counts)
+        else:
+            table.add_row(name, "-", style="dim")
     return table

@@ -16,6 +16,11 @@ What is computed is what the devkit's cpp/evaluate_object.cpp computes, quirks i
   but only (n - 1) / 40.
 
 Unlike the devkit's, a class that was never detected scores 0 instead of being left out.
+
+As a command it judges folders of text files, such as a KITTI submission:
+
+    python -m efficientdet.evaluation.kitti --labels=training/label_2 --results=results/data \\
+        --split_file=ImageSets/val.txt
 """
 
 import bisect
@@ -24,6 +29,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.dataset.kitti import DIFFICULTIES as LIMITS
 from efficientdet.evaluation.boxes import coverage, iou
 from efficientdet.evaluation.frames import (
     FrameDetections,
@@ -49,11 +55,7 @@ class Difficulty:
     max_truncated: float
 
 
-DIFFICULTIES = (
-    Difficulty("easy", 40, 0, 0.15),
-    Difficulty("moderate", 25, 1, 0.30),
-    Difficulty("hard", 25, 2, 0.50),
-)
+DIFFICULTIES = tuple(Difficulty(name, *limits) for name, limits in LIMITS.items())
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Curve:
     def is_small(self) -> bool:
         """Too few objects for recall steps of 1/40: even a perfect detector misses R40 1.0."""
         return 0 < self.num_objects < NUM_RECALLS
+
+    @property
+    def max_r40(self) -> float:
+        """The R40 of a perfect detector: 1, or (n - 1) / 40 in a small cell."""
+        return min(1.0, (self.num_objects - 1) / (NUM_RECALLS - 1))
 
     @property
     def r40(self) -> float:
@@ -374,3 +381,13 @@ def _gain(counts: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 def _running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(values)])
+
+
+if __name__ == "__main__":
+    from absl import flags
+
+    from efficientdet import command
+    from efficientdet.evaluation import kitti_command
+
+    flags.adopt_module_key_flags(kitti_command)
+    command.run(kitti_command.main)

@@ -1,0 +1,57 @@
+"""Writes detections in KITTI's submission format and in COCO's."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from efficientdet.atomic import atomic_open
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.evaluation.frames import FrameDetections
+
+# What a 2D detector does not know, as KITTI's readme wants it: truncated, occluded and alpha before
+# the box; dimensions, location and rotation after it.
+_BEFORE, _AFTER = "-1 -1 -10", "-1 -1 -1 -1000 -1000 -1000 -10"
+
+
+def write_kitti(folder: Path, detections: Iterable[FrameDetections], label_map: LabelMap) -> None:
+    """One `<source_id>.txt` for each frame, an empty one where nothing was found.
+
+    A merged class is written as the first of its KITTI types. Scores keep all digits of a float32,
+    so that evaluating the files gives the same AP.
+    """
+    for frame in detections:
+        with atomic_open(folder / f"{Path(frame.source_id).stem}.txt") as file:
+            file.writelines(kitti_lines(frame, label_map))
+
+
+def kitti_lines(frame: FrameDetections, label_map: LabelMap) -> list[str]:
+    """The 16 columns of each detection, with line ends."""
+    return [
+        f"{label_map.names[int(class_id)]} {_BEFORE} "
+        f"{left:.4f} {top:.4f} {right:.4f} {bottom:.4f} {_AFTER} {score:.9g}\n"
+        for (left, top, right, bottom), score, class_id in zip(
+            frame.boxes, frame.scores, frame.classes, strict=True
+        )
+    ]
+
+
+def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
+    """COCO's results list: `image_id`, `category_id`, `bbox` [left, top, width, height], `score`.
+
+    `image_id` is the frame's number, or its source id where that is no number; `category_id` is
+    the class id of the label map.
+    """
+    rows = [
+        {
+            "image_id": int(frame.source_id) if frame.source_id.isdecimal() else frame.source_id,
+            "category_id": int(class_id),
+            "bbox": [round(float(value), 4) for value in (left, top, right - left, bottom - top)],
+            "score": float(score),
+        }
+        for frame in detections
+        for (left, top, right, bottom), score, class_id in zip(
+            frame.boxes, frame.scores, frame.classes, strict=True
+        )
+    ]
+    with atomic_open(path) as file:
+        json.dump(rows, file)
