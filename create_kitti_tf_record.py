@@ -5,10 +5,12 @@
   python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \
       --label_map_path=./label_map.txt --subset=validation
 
-The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Boxes are
-written in [0, 1] of each image's own size, images byte for byte, and every label line is kept. What a
-filter (--classes, --min_box_height, --max_occlusion, --max_truncation) or the label map leaves out is
-an ignore region in training, never background. Next: python inspect_tfrecord.py --input=...
+The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Boxes
+are written in [0, 1] of each image's own size, images byte for byte, and every label line is kept.
+What a filter (--classes, --min_box_height, --max_occlusion, --max_truncation) or the label map
+leaves out is an ignore region in training, never background.
+
+Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
 """
 
 from pathlib import Path

@@ -3,15 +3,12 @@
 import dataclasses
 import hashlib
 import json
-import os
 from bisect import bisect
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -22,7 +19,8 @@ from efficientdet.dataset.image import ImageError, ImageHeader, decode, read_hea
 from efficientdet.dataset.kitti import CLASSES, Frame, KittiObject, find_frames, parse_labels
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard, manifest_path
-from efficientdet.dataset.statistics import Counts, in_kitti_order
+from efficientdet.dataset.parallel import map_in_order
+from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Annotation, make_example, shard_paths
 from efficientdet.errors import UsageError, UserError
 from efficientdet.progress import meter
@@ -31,8 +29,6 @@ Subset = Literal["training", "validation", "testing", "all"]
 SUBSETS = ("training", "validation", "testing", "all")
 MAX_PRINTED_ERRORS = 20
 _CLIP_PX = 1.0  # a box may leave the image by this much: rounding in the labels
-
-In, Out = TypeVar("In"), TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -84,15 +80,14 @@ class Converted:
     errors: list[str]
     example: bytes = b""
     header: ImageHeader | None = None
-    objects: list[KittiObject] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)
+    annotations: list[Annotation] = field(default_factory=list)
 
 
 def select_frames(root: Path, options: Options) -> Selection:
     """The frames that `options` choose from the folders under `root`.
 
     Raises:
-        UserError: no folder, no frame, an empty side of the split, or a listed frame that is absent.
+        UserError: no folder, no frame, an empty side of the split, or a listed frame is absent.
     """
     frames = find_frames(root, "testing" if options.subset == "testing" else "training")
     if not frames:
@@ -139,11 +134,10 @@ def convert(
     if not overwrite and _is_up_to_date(output, fingerprint, options):
         return None
     with _Writer(output, len(selection.frames), options.num_shards) as writer:
-        totals = _run(selection, label_map, options, num_workers, output.name, writer.write)
-        shards = writer.finish()
-        _remove_old(output, keep={shard.name for shard in shards})
-    manifest = totals.manifest(label_map, options)
-    manifest.shards, manifest.inputs_sha256 = shards, fingerprint
+        manifest = _run(selection, label_map, options, num_workers, output.name, writer.write)
+        manifest.inputs_sha256 = fingerprint
+        manifest.shards = writer.finish()
+        _remove_old(output, keep={shard.name for shard in manifest.shards})
     manifest.write(output)
     return manifest
 
@@ -152,8 +146,7 @@ def dry_run(
     selection: Selection, label_map: LabelMap, options: Options, num_workers: int | None = None
 ) -> Manifest:
     """Reads and checks everything as `convert` does, and writes nothing."""
-    totals = _run(selection, label_map, options, num_workers, "dry run", lambda *_: None)
-    return totals.manifest(label_map, options)
+    return _run(selection, label_map, options, num_workers, "dry run", lambda *_: None)
 
 
 def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Converted:
@@ -173,12 +166,7 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
     if errors:
         return Converted(frame, errors)
     example = make_example(encoded, header, frame.source_id, annotations, frame.image.name)
-    ignored = [
-        item.type
-        for item, annotation in zip(objects.values(), annotations, strict=True)
-        if annotation.is_crowd and not item.is_dont_care
-    ]
-    return Converted(frame, [], example, header, list(objects.values()), ignored)
+    return Converted(frame, [], example, header, annotations)
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:
@@ -244,37 +232,6 @@ def parse_classes(text: str) -> tuple[str, ...] | None:
     return tuple(canonical[name.lower()] for name in names) or None
 
 
-class _Totals:
-    """What a run has seen so far."""
-
-    def __init__(self) -> None:
-        self.counts = Counts()
-        self.ignored: Counter[str] = Counter()
-        self.errors: list[str] = []
-        self.source_ids: list[str] = []
-
-    def add(self, item: Converted) -> None:
-        self.source_ids.append(item.frame.source_id)
-        self.counts.add(item.frame.source_id, item.header.height, item.header.width, item.objects)
-        self.ignored.update(item.ignored)
-
-    def manifest(self, label_map: LabelMap, options: Options) -> Manifest:
-        return Manifest(
-            num_examples=self.counts.num_examples,
-            label_map=label_map,
-            max_objects_per_image=self.counts.max_objects_per_image,
-            ignored_counts=in_kitti_order(self.ignored),
-            **self.counts.to_dict(),
-            subset=options.subset,
-            split=options.split,
-            seed=options.seed,
-            source_ids=self.source_ids,
-            left_out=self.errors,
-            options=options.to_dict(),
-            converter=efficientdet.__version__,
-        )
-
-
 def _run(
     selection: Selection,
     label_map: LabelMap,
@@ -282,42 +239,37 @@ def _run(
     num_workers: int | None,
     title: str,
     write: Callable[[int, bytes], None],
-) -> _Totals:
-    """Converts all frames in order and hands each good example to `write`."""
-    totals = _Totals()
-    workers = num_workers or os.cpu_count() or 1
-    with meter(title, len(selection.frames)) as progress, ThreadPoolExecutor(workers) as pool:
-        items = _in_order(
-            pool, lambda frame: convert_frame(frame, label_map, options), selection.frames, workers
-        )
+) -> Manifest:
+    """Converts all frames in order, hands each good example to `write`, and sums them up."""
+    statistics, errors = Statistics(), []
+
+    def convert_one(frame: Frame) -> Converted:
+        return convert_frame(frame, label_map, options)
+
+    with meter(title, len(selection.frames)) as progress:
+        items = map_in_order(convert_one, selection.frames, num_workers)
         for index, item in enumerate(items):
             progress.add(len(item.example))
-            totals.errors += item.errors
-            if not item.errors and (options.skip_bad or not totals.errors):
+            errors += item.errors
+            if not item.errors and (options.skip_bad or not errors):
                 write(index, item.example)
-                totals.add(item)
-    if totals.errors and not options.skip_bad:
-        raise UserError(_describe(totals.errors))
-    if not totals.source_ids:
+                size = item.header.height, item.header.width
+                statistics.add(item.frame.source_id, *size, item.annotations)
+    if errors and not options.skip_bad:
+        raise UserError(_describe(errors))
+    if not statistics.source_ids:
         raise UserError("not one good frame is left, so nothing was written")
-    return totals
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], workers: int
-) -> Iterator[Out]:
-    """`map` over threads, in order, with at most four results a worker in memory.
-
-    Threads do: reading, hashing and decoding run outside Python's lock, and no image is copied from
-    one process to another.
-    """
-    pending: deque[Future[Out]] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) >= 4 * workers:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
+    return Manifest(
+        **statistics.counts(),
+        label_map=label_map,
+        subset=options.subset,
+        split=options.split,
+        seed=options.seed,
+        source_ids=statistics.source_ids,
+        left_out=errors,
+        options=options.to_dict(),
+        converter=efficientdet.__version__,
+    )
 
 
 class _Writer:
@@ -459,7 +411,7 @@ def _is_up_to_date(output: Path, fingerprint: str, options: Options) -> bool:
 
 
 def _remove_old(output: Path, keep: set[str]) -> None:
-    """Takes away what an earlier run left: its manifest first, so that none tells of other bytes."""
+    """Removes what an earlier run left; its manifest first, so that none tells of other bytes."""
     manifest_path(output).unlink(missing_ok=True)
     for path in [output, *output.parent.glob(f"{output.name}-?????-of-?????")]:
         if path.name not in keep:

@@ -1,6 +1,7 @@
 """KITTI's folders and label text (object devkit, readme.txt).
 
-A line has 15 columns, and a 16th, `score`, in results: `type truncated occluded alpha left top right bottom height width length x y z rotation_y`.
+A line: `type truncated occluded alpha left top right bottom height width length x y z rotation_y`,
+15 columns; lines of results have a 16th, `score`.
 """
 
 import math
@@ -58,14 +59,7 @@ class KittiObject:
     @property
     def difficulty(self) -> str | None:
         """The easiest level that counts this object, or None beyond `hard`."""
-        for name, (min_height, max_occlusion, max_truncation) in DIFFICULTIES.items():
-            if (
-                self.bottom - self.top >= min_height
-                and self.occluded <= max_occlusion
-                and self.truncated <= max_truncation
-            ):
-                return name
-        return None
+        return difficulty(self.bottom - self.top, self.occluded, self.truncated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +69,20 @@ class Frame:
     source_id: str
     image: Path | None
     label: Path | None
+
+
+def difficulty(height: float, occluded: int, truncated: float) -> str | None:
+    """`easy`, `moderate` or `hard`, whichever counts the object first; None beyond `hard`.
+
+    Args:
+        height: of the box, in pixels.
+        occluded: 0 to 3.
+        truncated: 0 to 1.
+    """
+    for name, (min_height, max_occlusion, max_truncation) in DIFFICULTIES.items():
+        if height >= min_height and occluded <= max_occlusion and truncated <= max_truncation:
+            return name
+    return None
 
 
 def parse_line(line: str, where: str = "<line>") -> KittiObject:

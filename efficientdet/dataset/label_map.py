@@ -186,11 +186,10 @@ def _read_yaml(text: str, path: str) -> Iterator[_Entry]:
         node = yaml.compose(text)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if isinstance(node, yaml.MappingNode) and isinstance(
-        node.value[0][1], yaml.MappingNode | yaml.SequenceNode
-    ):
-        if not node.value[0][0].value.isdigit():
-            node = node.value[0][1]
+    if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
+        key, value = node.value[0]
+        if not (key.value.isdigit() or isinstance(value, yaml.ScalarNode)):
+            node = value
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value, start=1):
             yield _entry(number, _yaml_names(item), f"{path}:{item.start_mark.line + 1}")

@@ -37,7 +37,7 @@ class Manifest:
         class_counts: KITTI type -> objects, DontCare and filtered ones included.
         ignored_counts: KITTI type -> objects that a filter or the label map took out of training.
         difficulty_counts: KITTI type -> easy, moderate, hard, beyond -> objects, each counted once.
-        size_counts: KITTI type -> small, medium, large (COCO's areas in original pixels) -> objects.
+        size_counts: KITTI type -> small, medium, large (COCO's, in original pixels) -> objects.
         image_sizes: `1242x375` -> images.
         drives: drive -> images; images of no known drive are not in it.
         subset, split, seed: how the frames were chosen.

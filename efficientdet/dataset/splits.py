@@ -1,7 +1,7 @@
 """Which frames train and which validate.
 
-KITTI's frames are pictures of 141 drives (recordings), shuffled. Two frames of one drive are often a
-tenth of a second apart, so a split that does not keep drives together measures memory, not skill.
+KITTI's frames are pictures of 141 drives (recordings), shuffled. Two frames of one drive are often
+a tenth of a second apart, so a split that parts a drive measures memory, not skill.
 """
 
 import hashlib
@@ -60,8 +60,8 @@ def split_frames(
     """Training and validation ids of the frames present, each sorted.
 
     `drive` and `chen` decide for all of KITTI and then keep what is present, so that a partial copy
-    never trains on a frame that another copy validates on. Ids that KITTI does not have are split by
-    a hash of the id: adding frames never moves an old one.
+    never trains on a frame that another copy validates on. Ids that KITTI does not have are split
+    by a hash of the id: adding frames never moves an old one.
 
     Args:
         ids: source ids of the frames present.
@@ -93,9 +93,9 @@ def split_frames(
 def drive_split(val_fraction: float = 0.2, seed: int = 0) -> frozenset[str]:
     """Names of the validation drives: exactly round(val_fraction * 7481) frames where drives allow.
 
-    Among such subsets, one whose classes have shares as close to `val_fraction` as an iterated local
-    search finds: descend, kick a few drives across, descend again, keep what is no worse. All costs
-    are whole numbers and all chance is seeded, so every machine finds the same split.
+    Among such subsets, one whose classes have shares as close to `val_fraction` as an iterated
+    local search finds: descend, kick a few drives across, descend again, keep what is no worse. All
+    costs are whole numbers and all chance is seeded, so every machine finds the same split.
     """
     counts = np.array([(len(drive.frames), *drive.class_counts) for drive in drives()], np.int64)
     totals = counts.sum(0)

@@ -42,6 +42,12 @@ class Annotation:
     occluded: int = 0
     line: str = ""
 
+    @property
+    def area(self) -> float:
+        """px^2."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
 
 def make_example(
     encoded: bytes,
@@ -50,7 +56,7 @@ def make_example(
     annotations: Sequence[Annotation],
     filename: str = "",
 ) -> bytes:
-    """One image and its objects as a serialized tf.train.Example; the image's bytes stay as they are.
+    """One image and its objects as a serialized tf.train.Example; the image bytes stay untouched.
 
     Raises:
         ValueError: a box that is empty or leaves the image, or label 0 without is_crowd: such an
@@ -80,7 +86,7 @@ def make_example(
         "image/object/bbox/ymax": _floats(bottom),
         "image/object/class/text": _bytes(item.text for item in annotations),
         "image/object/class/label": _ints(item.label for item in annotations),
-        "image/object/area": _floats(_area(item.box) for item in annotations),
+        "image/object/area": _floats(item.area for item in annotations),
         "image/object/is_crowd": _ints(item.is_crowd for item in annotations),
         "image/object/difficult": _ints(item.difficult for item in annotations),
         "image/object/truncated": _floats(item.truncated for item in annotations),
@@ -187,7 +193,8 @@ def shard_paths(record: Path, num_shards: int) -> list[Path]:
 def _match(pattern: str) -> list[Path]:
     if Path(pattern).is_file():  # also a name with brackets, which a glob would not find
         return [Path(pattern)]
-    names = glob.glob(pattern) or glob.glob(f"{glob.escape(pattern)}-?????-of-?????")
+    shards = f"{glob.escape(pattern)}-?????-of-?????"
+    names = glob.glob(pattern) or glob.glob(shards)  # noqa: PTH207 (Path.glob: no absolute ones)
     return [Path(name) for name in sorted(names) if Path(name).is_file()]
 
 
@@ -197,11 +204,6 @@ def _check_shards(files: Iterable[Path]) -> None:
             for sibling in shard_paths(base_path(path), int(match[2])):
                 if not sibling.exists():
                     raise UserError(f"{sibling}: this shard is missing; convert again")
-
-
-def _area(box: tuple[float, float, float, float]) -> float:
-    left, top, right, bottom = box
-    return (right - left) * (bottom - top)
 
 
 def _bytes(values: Iterable[bytes | str]) -> tf.train.Feature:
