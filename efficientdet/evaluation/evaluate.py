@@ -11,7 +11,13 @@ from rich.table import Table
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation import coco, kitti
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
-from efficientdet.evaluation.mistakes import MIN_IOU, Mistakes, OperatingPoint
+from efficientdet.evaluation.mistakes import (
+    MIN_IOU,
+    FrameMistakes,
+    Misses,
+    Mistakes,
+    OperatingPoint,
+)
 
 NO_TRUTH = "no ground truth"
 
@@ -44,6 +50,16 @@ class Result:
     def score_thresholds(self) -> dict[int, float]:
         """Class id -> the score threshold of best F1, for showing detections."""
         return {i: point.threshold for i, point in self.operating_points.items()}
+
+    @property
+    def misses(self) -> list[Misses]:
+        """Missed objects by class, size, occlusion and distance, at `score_thresholds`."""
+        return self.mistakes.misses(self.score_thresholds)
+
+    @cached_property
+    def worst_frames(self) -> list[FrameMistakes]:
+        """The 20 frames with most missed objects and false detections, at `score_thresholds`."""
+        return self.mistakes.worst_frames(self.score_thresholds, count=20)
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -48,9 +48,7 @@ def self_check(truths: Sequence[FrameTruth], label_map: LabelMap) -> list[Check]
     checks = [Check("COCO AP", sum(best.num_objects.values()), best.ap, 1.0, none.ap)]
     best, none = (kitti.evaluate(truths, frames, label_map.names) for frames in (perfect, []))
     checks += [
-        Check(
-            f"KITTI R40 {a.class_name} {a.difficulty.name}", a.num_objects, a.r40, a.max_r40, b.r40
-        )
+        Check(f"R40 {a.class_name} {a.difficulty.name}", a.num_objects, a.r40, a.max_r40, b.r40)
         for a, b in zip(best, none, strict=True)
     ]
     return [check for check in checks if check.num_objects]

@@ -1,0 +1,75 @@
+"""Precision over recall as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from efficientdet.atomic import atomic_path
+from efficientdet.evaluation.coco import CocoResult
+from efficientdet.evaluation.kitti import DIFFICULTIES, NUM_RECALLS, Curve
+from efficientdet.visualize.drawing import class_colour
+
+_DIFFICULTY_COLOURS = dict(
+    zip((d.name for d in DIFFICULTIES), ("#1a9850", "#e08214", "#b2182b"), strict=True)
+)
+
+
+def kitti_figure(curves: Sequence[Curve]) -> Figure:
+    """One plot for each class of the KITTI benchmark, with a curve for each difficulty."""
+    names = list(dict.fromkeys(curve.class_name for curve in curves))
+    figure, plots = _plots(names)
+    recall = np.linspace(0, 1, NUM_RECALLS)
+    for curve in curves:
+        if curve.num_objects:
+            plots[curve.class_name].plot(
+                recall,
+                curve.precision,
+                color=_DIFFICULTY_COLOURS[curve.difficulty.name],
+                label=f"{curve.difficulty.name}, R40 {100 * curve.r40:.1f}",
+            )
+    return _finish(figure, plots)
+
+
+def coco_figure(result: CocoResult, class_names: Mapping[int, str]) -> Figure:
+    """Precision over recall of every class with ground truth, at IoU 0.5 and at 0.75."""
+    levels = {"IoU 0.5": 0, "IoU 0.75": 5}
+    figure, plots = _plots(list(levels))
+    for title, level in levels.items():
+        for class_id, name in class_names.items():
+            precision = result.precision[level, :, class_id - 1, 0]
+            if result.num_objects[class_id]:
+                plots[title].plot(
+                    np.linspace(0, 1, len(precision)),
+                    precision,
+                    color=np.array(class_colour(class_id)) / 255 * 0.85,  # on white
+                    label=f"{name}, AP {100 * precision.mean():.1f}",
+                )
+    return _finish(figure, plots)
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+
+
+def _plots(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+    figure = Figure(figsize=(4.2 * max(len(titles), 1), 3.8), layout="constrained")
+    axes = figure.subplots(1, max(len(titles), 1), squeeze=False)[0]
+    axes[0].set_ylabel("precision")
+    return figure, dict(zip(titles, axes, strict=False))
+
+
+def _finish(figure: Figure, plots: Mapping[str, Axes]) -> Figure:
+    for title, plot in plots.items():
+        plot.set(title=title, xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
+        plot.grid(color="#dddddd", linewidth=0.6)
+        plot.spines[["top", "right"]].set_visible(False)
+        if plot.lines:
+            plot.legend(loc="lower left", fontsize=8, edgecolor="none", framealpha=0.85)
+        else:
+            plot.text(0.5, 0.5, "no ground truth", ha="center", color="#888888")
+    return figure
