@@ -7,10 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
-from efficientdet.training import backend
 from efficientdet.training.ema import ema_update
 from efficientdet.training.optimizers import Optimizer, clip_by_global_norm
 from efficientdet.training.train_state import TrainState
@@ -47,10 +47,6 @@ class TrainStep:
         self._model, self._state, self._optimizer, self._config = model, state, optimizer, config
         self._masks, self._lr_scales = masks, lr_scales
         self._anchors = Anchors(config).boxes
-        self._decayed = [
-            mask and losses.is_l2_regularised(name)
-            for mask, name in zip(masks, state.names, strict=True)
-        ]
         self._dynamic_scale = keras.config.dtype_policy().compute_dtype == "float16"
         self._update = backend.compile_update(self._pure, state.read, state.write)
 
@@ -78,22 +74,17 @@ class TrainStep:
     def _pure(self, state: State, inputs: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
         config = self._config
         assigned = targets.assign(self._anchors, inputs["boxes"], inputs["classes"], config=config)
-        num_positives = ops.sum(assigned.num_positives)
-        normaliser, positives = losses.normaliser(num_positives, state["positives"][0], config)
+        normaliser, positives = losses.normaliser(
+            assigned.num_positives, config, state["positives"][0]
+        )
         gradients, statistics, logs = self._gradients(state, inputs["images"], assigned, normaliser)
-
-        gradients = [
-            g + config.weight_decay * w if decayed else g
-            for g, w, decayed in zip(gradients, state["trainables"], self._decayed, strict=True)
-        ]
-        logs["reg_l2_loss"] = losses.l2_loss(
-            zip(self._state.names, state["trainables"], strict=True), config.weight_decay
-        )
+        (logs["reg_l2_loss"], _), decay = backend.value_and_grad(self._l2_loss, state["trainables"])
         logs["loss"] = logs["det_loss"] + logs["reg_l2_loss"]
-        gradients, norm = clip_by_global_norm(
-            [g if m else ops.zeros_like(g) for g, m in zip(gradients, self._masks, strict=True)],
-            config.clip_gradients_norm,
-        )
+        gradients = [
+            g + d if mask else ops.zeros_like(g)
+            for g, d, mask in zip(gradients, decay, self._masks, strict=True)
+        ]
+        gradients, norm = clip_by_global_norm(gradients, config.clip_gradients_norm)
         updated = self._apply(state, gradients, statistics, positives, inputs)
         finite = ops.isfinite(norm) & ops.isfinite(logs["loss"])
         new_state = {
@@ -103,7 +94,7 @@ class TrainStep:
         new_state |= self._next_loss_scale(state, finite)
         logs |= {
             "gradient_norm": norm,
-            "num_positives": num_positives,
+            "num_positives": ops.sum(assigned.num_positives),
             "finite": ops.cast(finite, "float32"),
             "loss_scale": state["loss_scale"][0] if self._dynamic_scale else ops.ones(()),
         }
@@ -145,9 +136,13 @@ class TrainStep:
         start = (
             [ops.zeros_like(w) for w in state["trainables"]],
             state["statistics"],
-            {key: ops.zeros((), "float32") for key in ("cls_loss", "box_loss", "det_loss")},
+            {key: ops.zeros((), "float32") for key in _loss_names(self._config)},
         )
         return backend.repeat(steps, body, start)
+
+    def _l2_loss(self, trainables: list) -> tuple[Any, None]:
+        named = zip(self._state.names, trainables, strict=True)
+        return losses.l2_loss(named, self._config), None
 
     def _apply(
         self, state: State, gradients: list, statistics: list, positives: Any, inputs: Mapping
@@ -195,3 +190,8 @@ class TrainStep:
             "loss_scale": [ops.where(finite, grown, shrunk)],
             "good_steps": [ops.where(finite & ~grow, good, 0.0)],
         }
+
+
+def _loss_names(config: Config) -> tuple[str, ...]:
+    """The keys of `losses.detection_loss`; a loop's carry must know them before it runs."""
+    return ("cls_loss", "box_loss", "det_loss", *(["box_iou_loss"] if config.iou_loss_type else []))

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from efficientdet.errors import UsageError
+
 Tensors = Any  # a nest of tensors
 IS_JAX = keras.backend.backend() == "jax"
 
@@ -98,6 +100,15 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def has_bfloat16() -> bool:
+    """Whether the GPU computes in bfloat16 (compute capability 8.0, Ampere, and newer)."""
+    if IS_JAX:
+        capability = jax.devices()[0].compute_capability
+        return float(capability) >= 8.0
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return details.get("compute_capability", (0, 0)) >= (8, 0)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` is the device's report that memory ran out, on either backend."""
     if not IS_JAX and isinstance(error, tf.errors.ResourceExhaustedError):
@@ -108,3 +119,36 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "InternalError") and any(
         sign in text for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
     )
+
+
+def device() -> str:
+    """The kind of the device that computes: `cpu` or the GPU's name."""
+    if not has_gpu():
+        return "cpu"
+    if IS_JAX:
+        return jax.devices()[0].device_kind
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    return tf.config.experimental.get_device_details(gpu).get("device_name", "gpu")
+
+
+def limit_memory(megabytes: int) -> None:
+    """Caps what the first GPU may give; call it before anything uses the GPU.
+
+    Raises:
+        UsageError: there is no GPU, or the backend cannot.
+    """
+    if IS_JAX:
+        raise UsageError(
+            "--memory_limit_mb: with KERAS_BACKEND=jax say XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 (a "
+            "share of the card) in the environment instead"
+        )
+    if not has_gpu():
+        raise UsageError("--memory_limit_mb: TensorFlow sees no GPU here")
+    limit = tf.config.LogicalDeviceConfiguration(memory_limit=megabytes)
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("GPU")[0], [limit])
+
+
+def make_deterministic() -> None:
+    """Lets every operation give the same bits each time."""
+    if not IS_JAX:
+        tf.config.experimental.enable_op_determinism()

@@ -1,0 +1,149 @@
+"""Trains and evaluates EfficientDet on KITTI records.
+
+    python efficientdet/main.py --mode=train_and_eval --model_name=efficientdet-d0 \\
+        --train_file_pattern=train.record --val_file_pattern=val.record \\
+        --model_dir=savedmodel/exp --ckpt=efficientdet-d0/model --train_batch_size=4 \\
+        --hparams=configs/kitti_d0.yaml
+
+The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
+`--model_dir`, or the one that `--ckpt` names. Number of classes, examples and boxes come from the
+manifest beside the records.
+"""
+
+import sys
+
+from absl import flags
+
+from efficientdet import command
+from efficientdet.errors import UsageError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("mode", "train", ["train", "eval", "train_and_eval"], "What to do.")
+flags.DEFINE_string("model_name", None, "efficientdet-d0 ... d7x, efficientdet-lite0 ... lite4.")
+flags.DEFINE_string("model_dir", None, "Folder of the run: config, checkpoints, metrics, events.")
+flags.DEFINE_string("train_file_pattern", None, "Training records: a path, a glob, or several.")
+flags.DEFINE_string("val_file_pattern", None, "Validation records, likewise.")
+flags.DEFINE_string(
+    "ckpt", None, "Weights to start from: a prefix (efficientdet-d0/model), a folder or a .tar.gz."
+)
+flags.DEFINE_string("backbone_ckpt", None, "The same, of which only the backbone is taken.")
+flags.DEFINE_string(
+    "train_batch_size", "64", "Images an update (the effective batch); `auto`: the most that fits."
+)
+flags.DEFINE_integer("eval_batch_size", 1, "Images a batch in evaluation; no metric depends on it.")
+flags.DEFINE_integer("num_epochs", None, "Epochs; the default is the hyper-parameter num_epochs.")
+flags.DEFINE_integer("num_examples_per_epoch", None, "Default: the number in the manifest.")
+flags.DEFINE_integer("eval_samples", None, "Evaluate the first so many images; default: all.")
+flags.DEFINE_string(
+    "hparams", "", "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated."
+)
+flags.DEFINE_enum("strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine.")
+flags.DEFINE_integer("grad_accum_steps", None, "Cut every batch into so many micro-batches.")
+flags.DEFINE_integer("save_checkpoints_steps", 1000, "Steps between checkpoints.", lower_bound=1)
+flags.DEFINE_integer("keep_checkpoints", 3, "Checkpoints to keep besides the best.", lower_bound=1)
+flags.DEFINE_string("best_metric", "AP", "The metric by which the best checkpoint is kept.")
+flags.DEFINE_string("label_map_path", None, "Only for records that have no manifest.")
+flags.DEFINE_integer("memory_limit_mb", None, "Cap the GPU, to rehearse a smaller card.")
+flags.DEFINE_bool("skip_preflight", False, "Start without looking at the records first.")
+flags.DEFINE_bool("allow_partial_ckpt", False, "Train even if most of the backbone is missing.")
+flags.DEFINE_enum(
+    "ckpt_classes", "auto", ["auto", "by_id"],
+    "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
+)  # fmt: skip
+flags.DEFINE_bool(
+    "init_classes_from_ckpt", False,
+    "Start Pedestrian, Cyclist, Car, Truck, Tram from COCO's person, bicycle, car, truck, train.",
+)  # fmt: skip
+flags.DEFINE_bool("zero_shot", False, "With --mode=eval: judge a COCO model by a class map.")
+flags.DEFINE_bool("watch", False, "With --mode=eval: evaluate every new checkpoint, until Ctrl-C.")
+flags.DEFINE_integer("min_eval_interval", 180, "Seconds between two looks of --watch.")
+flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
+
+
+def main() -> None:
+    """Checks what the flags leave out and hands over."""
+    if not FLAGS.model_dir:
+        raise UsageError("--model_dir is missing: the folder of the run")
+    # TensorFlow takes seconds to import: --help and bad flags should not.
+    from efficientdet.training import runs
+
+    if FLAGS.strategy == "tpu":
+        raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
+    if FLAGS.memory_limit_mb:
+        runs.limit_gpu_memory(FLAGS.memory_limit_mb)
+    if FLAGS.deterministic:
+        runs.make_deterministic()
+    if FLAGS.mode == "eval":
+        _evaluate(runs)
+    else:
+        _train(runs)
+
+
+def _train(runs) -> None:
+    for name in ("train_file_pattern", *(["val_file_pattern"] * (FLAGS.mode != "train"))):
+        if not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
+    runs.train(
+        FLAGS.model_dir,
+        model_name=FLAGS.model_name,
+        overrides=_overrides(),
+        train_pattern=FLAGS.train_file_pattern,
+        val_pattern=FLAGS.val_file_pattern if FLAGS.mode == "train_and_eval" else None,
+        label_map_path=FLAGS.label_map_path,
+        start=runs.Start(
+            ckpt=FLAGS.ckpt,
+            backbone_ckpt=FLAGS.backbone_ckpt,
+            classes=FLAGS.ckpt_classes,
+            init_classes=FLAGS.init_classes_from_ckpt,
+            allow_partial=FLAGS.allow_partial_ckpt,
+        ),
+        batch_size=_batch_size(),
+        eval_batch_size=FLAGS.eval_batch_size,
+        num_examples=FLAGS.num_examples_per_epoch,
+        eval_samples=FLAGS.eval_samples,
+        save_steps=FLAGS.save_checkpoints_steps,
+        keep=FLAGS.keep_checkpoints,
+        best_metric=FLAGS.best_metric,
+        preflight=not FLAGS.skip_preflight,
+    )
+
+
+def _evaluate(runs) -> None:
+    if not FLAGS.val_file_pattern:
+        raise UsageError("--val_file_pattern is missing, --mode=eval needs it")
+    runs.evaluate(
+        FLAGS.model_dir,
+        model_name=FLAGS.model_name,
+        overrides=_overrides(),
+        val_pattern=FLAGS.val_file_pattern,
+        label_map_path=FLAGS.label_map_path,
+        start=runs.Start(ckpt=FLAGS.ckpt, classes=FLAGS.ckpt_classes),
+        batch_size=FLAGS.eval_batch_size,
+        eval_samples=FLAGS.eval_samples,
+        zero_shot=FLAGS.zero_shot,
+        watch_seconds=FLAGS.min_eval_interval if FLAGS.watch else None,
+    )
+
+
+def _overrides() -> dict:
+    from efficientdet.config import parse_hparams
+
+    overrides = parse_hparams(FLAGS.hparams)
+    for name in ("num_epochs", "grad_accum_steps"):  # a flag wins over --hparams
+        if FLAGS[name].value is not None:
+            overrides[name] = FLAGS[name].value
+    return overrides
+
+
+def _batch_size() -> int | None:
+    """Images an update; None for `auto`."""
+    text = FLAGS.train_batch_size
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise UsageError(f"--train_batch_size={text}: expected a positive number or `auto`")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

@@ -1,0 +1,172 @@
+"""What is told while training goes on: progress bar, metrics.jsonl, TensorBoard."""
+
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from efficientdet.training.metrics_log import MetricsLog
+
+Logs = Mapping[str, float]
+LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
+PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
+SUMMARY_STEPS = 10
+
+
+class Callback:
+    """Told of every step and every evaluation; does nothing by itself."""
+
+    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
+        """An epoch begins (or goes on after a resume at `step_in_epoch`)."""
+
+    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
+        """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
+
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+        """An evaluation was done; `strip` is a uint8 picture of predicted and true boxes."""
+
+    def close(self) -> None:
+        """Training ended, for whatever reason."""
+
+
+class ProgressBar(Callback):
+    """Epoch, bar, smoothed losses, lr, img/s, data wait, memory, ETA; lines where no terminal is."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._smooth: dict[str, float] = {}
+        self._last_line = time.monotonic()
+        self._title, self._steps = "", 0
+
+    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
+        self.close()
+        self._title, self._steps = f"epoch {epoch + 1}/{num_epochs}", steps
+        if self._console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
+            self._bar = Progress(*columns, console=self._console)
+            self._task = self._bar.add_task(
+                self._title, total=steps, completed=step_in_epoch, text="first step: compiling"
+            )
+            self._bar.start()
+        elif step_in_epoch == 0:
+            self._console.print(f"{self._title}: {steps} steps; the first one compiles")
+
+    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
+        for key, value in logs.items():
+            if np.isfinite(value):
+                self._smooth[key] = 0.9 * self._smooth.get(key, value) + 0.1 * value
+        done = round((epoch % 1.0 or 1.0) * self._steps)
+        text = describe(self._smooth, logs["learning_rate"])
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS or done == self._steps:
+            self._last_line = time.monotonic()
+            self._console.print(f"{self._title} step {done}/{self._steps} {text}", soft_wrap=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class MetricsFile(Callback):
+    """metrics.jsonl: the mean of every SUMMARY_STEPS steps, and every evaluation."""
+
+    def __init__(self, log: MetricsLog):
+        self._log, self._mean = log, _Mean()
+
+    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
+        if means := self._mean.add(step, logs):
+            self._log.append("train", step, epoch, means | {"rss_mb": resident_mb()})
+
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+        self._log.append("eval", step, epoch, metrics)
+
+
+class TensorBoard(Callback):
+    """AutoML's tags: training in model_dir, evaluation in model_dir/eval.
+
+    The validation losses carry the training losses' tags, so that both stand on one chart.
+    """
+
+    def __init__(self, model_dir: Path):
+        self._train = tf.summary.create_file_writer(str(model_dir))
+        self._eval = tf.summary.create_file_writer(str(model_dir / "eval"))
+        self._mean = _Mean()
+
+    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
+        if not (means := self._mean.add(step, logs)):
+            return
+        with self._train.as_default(step):
+            for name in LOSSES:
+                tf.summary.scalar(f"trainloss/{name}", means[name])
+            tf.summary.scalar("lrn_rate", logs["learning_rate"])
+            tf.summary.scalar("train_epochs", epoch)
+            tf.summary.scalar("clip/gradient_norm", means["gradient_norm"])
+            for name in ("images_per_second", "data_wait", "num_positives"):
+                tf.summary.scalar(f"input/{name}", means[name])
+
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+        with self._eval.as_default(step):
+            for name, value in metrics.items():
+                tag = f"trainloss/{name.removeprefix('val_')}" if name.startswith("val_") else name
+                tf.summary.scalar(tag, value)
+            if strip is not None:
+                tf.summary.image("predicted_and_true", strip[np.newaxis])
+        self._train.flush()
+        self._eval.flush()
+
+    def close(self) -> None:
+        self._train.flush()
+        self._eval.flush()
+
+
+class _Mean:
+    """Means of finite values over SUMMARY_STEPS steps; the very first step counts by itself."""
+
+    def __init__(self) -> None:
+        self._rows: list[Logs] = []
+        self._first = True
+
+    def add(self, step: int, logs: Logs) -> dict[str, float] | None:
+        self._rows.append(logs)
+        if not self._first and step % SUMMARY_STEPS:
+            return None
+        self._first = False
+        rows, self._rows = self._rows, []
+        finite = {k: [row[k] for row in rows if np.isfinite(row[k])] for k in logs}
+        return {key: float(np.mean(values)) for key, values in finite.items() if values} | {
+            key: float("nan") for key, values in finite.items() if not values
+        }
+
+
+def describe(logs: Logs, learning_rate: float) -> str:
+    """One line of losses, rate and speed."""
+    return (
+        f"det {logs['det_loss']:.3f} = cls {logs['cls_loss']:.3f} + 50 x box {logs['box_loss']:.4f}"
+        f"  lr {learning_rate:.2g}  {logs['images_per_second']:.1f} img/s"
+        f"  input-bound {logs['data_wait']:.0%}  {resident_mb():.0f} MB"
+    )
+
+
+def resident_mb() -> float:
+    """Memory of this process in MB: now, where /proc tells, else its peak so far."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,0 +1,121 @@
+"""A model with the state and the compiled step that train it; rebuilt when memory runs out."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from efficientdet import backend
+from efficientdet.config import Config
+from efficientdet.errors import UserError
+from efficientdet.model import freeze
+from efficientdet.model.detector import automl_names, build_detector, part_of
+from efficientdet.training.memory import next_rung
+from efficientdet.training.optimizers import make_optimizer
+from efficientdet.training.train_state import TrainState
+from efficientdet.training.train_step import TrainStep
+
+HEADS = ("class_head", "box_head")
+
+
+class Learner:
+    """Does training steps, and makes room on the device when one does not fit.
+
+    Args:
+        config: with `is_training_bn` decided.
+        say: receives one line for everything the user should know.
+        changed: receives the config when the ladder changed it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        say: Callable[[str], None] = print,
+        changed: Callable[[Config], None] = lambda config: None,
+    ):
+        self.config, self._say, self._changed = config, say, changed
+        self._heads_only = False
+        self.build()
+
+    def build(self) -> None:
+        """A new model of the present config, with its state; the weights are random again."""
+        keras.config.set_dtype_policy(compute_policy(self.config))
+        keras.utils.set_random_seed(self.config.seed)
+        self.model = build_detector(self.config)
+        optimizer = make_optimizer(self.config)
+        self.state = TrainState(self.model, optimizer, self.config)
+        self._optimizer = optimizer
+        self.compile_step()
+
+    def compile_step(self) -> None:
+        """(Re)makes the step, after what is frozen has changed."""
+        frozen = freeze.apply(
+            self.model,
+            self.config,
+            parts=("backbone", "fpn") if self._heads_only else (),
+        )
+        scales = {"backbone": self.config.backbone_lr_scale}
+        self.freeze_report = frozen
+        self._step = TrainStep(
+            self.model,
+            self.state,
+            self._optimizer,
+            self.config,
+            masks=[name not in frozen.frozen_names for name in self.state.names],
+            lr_scales=[scales.get(part_of(name), 1.0) for name in self.state.names],
+        )
+
+    def train_heads_only(self, heads_only: bool) -> None:
+        """Freezes backbone and BiFPN, or releases them again."""
+        if heads_only != self._heads_only:
+            self._heads_only = heads_only
+            self.compile_step()
+            what = "the heads alone" if heads_only else "all parts"
+            self._say(f"from here on {what} are trained")
+
+    def update(
+        self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
+    ) -> dict[str, float]:
+        """One step, see `TrainStep`; on out-of-memory the ladder is taken and the step redone.
+
+        Raises:
+            UserError: it does not fit even with all that the ladder has.
+        """
+        while True:
+            try:
+                return self._step(batch, step=step, learning_rate=learning_rate)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+            self._make_room(len(batch["images"]))
+
+    def _make_room(self, batch_size: int) -> None:
+        rung = next_rung(self.config, batch_size)
+        if rung is None:
+            raise UserError(
+                f"out of memory with {self.config.name} at {self.config.image_size}, micro-batch "
+                f"{batch_size // self.config.grad_accum_steps}, mixed precision and remat on: "
+                "take a smaller image_size or model "
+                "(`python -m efficientdet.training.memory` prints what fits)"
+            )
+        changes, line = rung
+        self._say(f"out of memory: {line}; the step is done again")
+        arrays = self.state.arrays()
+        self.config = dataclasses.replace(self.config, **changes)
+        self._changed(self.config)
+        del self._step, self.state, self.model
+        self.build()
+        self.state.load(arrays)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """AutoML name -> variable of the model."""
+        return automl_names(self.model)
+
+
+def compute_policy(config: Config) -> str:
+    """Keras' dtype policy of a run: mixed precision only where a GPU gains from it."""
+    if not config.mixed_precision or not backend.has_gpu():
+        return "float32"
+    return "mixed_bfloat16" if backend.has_bfloat16() else "mixed_float16"

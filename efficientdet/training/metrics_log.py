@@ -1,0 +1,44 @@
+"""metrics.jsonl: one JSON object a line, the one record of what a run has scored."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from efficientdet.atomic import atomic_open
+
+
+class MetricsLog:
+    """Lines `{"kind": "train" | "eval", "step": ..., "epoch": ..., <name>: <number>, ...}`."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def append(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+        """Adds one line and flushes it."""
+        record = {"kind": kind, "step": step, "epoch": round(epoch, 4), **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All lines, or those of one kind; a last line cut short by a crash is left out."""
+        if not self.path.exists():
+            return []
+        records = []
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return [record for record in records if kind in (None, record["kind"])]
+
+    def truncate(self, step: int) -> None:
+        """Drops what a crashed run logged after the checkpoint that is resumed."""
+        records = self.read()
+        kept = [record for record in records if record["step"] <= step]
+        if len(kept) < len(records) or self._has_torn_line(len(records)):
+            with atomic_open(self.path) as file:
+                file.writelines(json.dumps(record) + "\n" for record in kept)
+
+    def _has_torn_line(self, readable: int) -> bool:
+        return self.path.exists() and readable < len(self.path.read_bytes().splitlines())

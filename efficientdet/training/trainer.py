@@ -1,0 +1,260 @@
+"""The training loop: epochs of steps, saved, evaluated, resumed, and guarded against NaN."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from efficientdet.atomic import atomic_path
+from efficientdet.config import Config
+from efficientdet.errors import UserError
+from efficientdet.training.callbacks import Callback
+from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.interrupt import Interrupt
+from efficientdet.training.learner import Learner
+from efficientdet.training.metrics_log import MetricsLog
+from efficientdet.training.schedules import learning_rate
+from efficientdet.training.validation import Evaluated
+
+Batch = Mapping[str, np.ndarray]
+BAD_STREAK = 3  # non-finite steps in a row before training goes back to a checkpoint
+MAX_ROLLBACKS = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and when to save.
+
+    Attributes:
+        batch_size: effective batch, images an update.
+        steps_per_epoch: updates between two evaluations.
+        save_steps: updates between two checkpoints, apart from those at the end of an epoch.
+        best_metric: name of the metric by which the best checkpoint is kept.
+    """
+
+    batch_size: int
+    steps_per_epoch: int
+    num_epochs: int
+    save_steps: int = 1000
+    best_metric: str = "AP"
+
+
+class Stopped(Exception):
+    """A signal ended training; everything is saved."""
+
+    def __init__(self, signal_number: int, line: str):
+        super().__init__(line)
+        self.exit_code = 128 + signal_number
+
+
+class Trainer:
+    """Trains a `Learner` from where `progress` is to the end of the plan.
+
+    Args:
+        learner: model, state and step.
+        batches: (data epoch, batches to skip) -> iterator over the rest of that pass.
+        evaluate: called after each epoch (None: never); it uses the learner's averages.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        plan: Plan,
+        checkpoints: Checkpoints,
+        log: MetricsLog,
+        *,
+        batches: Callable[[int, int], Iterator[Batch]],
+        evaluate: Callable[[Learner], Evaluated] | None,
+        callbacks: Sequence[Callback] = (),
+        say: Callable[[str], None] = print,
+    ):
+        self.learner, self.plan, self.progress = learner, plan, Progress()
+        self._checkpoints, self._log = checkpoints, log
+        self._batches, self._evaluate = batches, evaluate
+        self._callbacks, self._say = callbacks, say
+
+    @property
+    def config(self) -> Config:
+        """The learner's; the ladder may change it on the way."""
+        return self.learner.config
+
+    def resume(self) -> bool:
+        """Goes to the newest checkpoint; False if there is none."""
+        loaded = self._checkpoints.load_latest()
+        if loaded is None:
+            self.progress = Progress(steps_per_epoch=self.plan.steps_per_epoch)
+            return False
+        arrays, progress = loaded
+        if absent := self.learner.state.load(arrays):
+            self._say(f"warning: the checkpoint lacks {len(absent)} variables, first {absent[0]}")
+        self.progress = progress.rescaled(self.plan.steps_per_epoch)
+        self._log.truncate(self.progress.step)
+        return True
+
+    def fit(self) -> None:
+        """Trains to the end of the plan.
+
+        Raises:
+            Stopped: SIGINT or SIGTERM came; a checkpoint was written.
+            UserError: non-finite losses that going back did not cure, or no memory, or no disk.
+        """
+        try:
+            with Interrupt() as interrupt:
+                if self.progress.step == 0:
+                    self._save()
+                while not self._finished():
+                    self._train_epoch(interrupt)
+        finally:
+            for callback in self._callbacks:
+                callback.close()
+
+    def _finished(self) -> bool:
+        if self._evaluation_is_due():
+            self._run_evaluation()
+        if self._should_stop_early():
+            self._say(
+                f"no better {self.plan.best_metric} in {self.config.early_stopping_epochs} "
+                "evaluations: stopping early"
+            )
+            return True
+        return self.progress.epoch >= self.plan.num_epochs
+
+    def _train_epoch(self, interrupt: Interrupt) -> None:
+        """Steps to the end of the present epoch, and a checkpoint there."""
+        progress, plan = self.progress, self.plan
+        self.learner.train_heads_only(progress.epoch < self.config.heads_only_epochs)
+        for callback in self._callbacks:
+            callback.on_epoch(
+                progress.epoch, progress.step_in_epoch, plan.steps_per_epoch, plan.num_epochs
+            )
+        batches = self._stream()
+        while self.progress.step_in_epoch < plan.steps_per_epoch:
+            self._step(batches)
+            if self.progress.bad_streak >= BAD_STREAK:
+                self._go_back()
+                batches = self._stream()
+            if interrupt.received:
+                self._save()
+                raise Stopped(
+                    interrupt.received,
+                    f"stopped by {interrupt.received.name} at step {self.progress.step}, all "
+                    "saved; the same command goes on from here",
+                )
+            if self.progress.step % plan.save_steps == 0:
+                self._save()
+        self.progress.epoch += 1
+        self.progress.step_in_epoch = 0
+        self._save()
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        """One update, told to the callbacks."""
+        progress = self.progress
+        start = time.monotonic()
+        batch = next(batches)
+        waited = time.monotonic() - start
+        rate = progress.lr_factor * float(
+            learning_rate(
+                progress.schedule_step,
+                config=self.config,
+                batch_size=self.plan.batch_size,
+                steps_per_epoch=self.plan.steps_per_epoch,
+            )
+        )
+        logs = self.learner.update(batch, step=progress.step, learning_rate=rate)
+        seconds = time.monotonic() - start
+        progress.step += 1
+        progress.step_in_epoch += 1
+        progress.data_examples += self.plan.batch_size
+        if logs["finite"] or logs["loss_scale"] > 1.0:  # overflow in float16 is part of the game
+            progress.bad_streak = 0
+        else:
+            self._keep_bad_batch(batch, logs)
+        logs |= {
+            "learning_rate": rate,
+            "images_per_second": self.plan.batch_size / seconds,
+            "data_wait": waited / seconds,
+        }
+        epoch = progress.epoch + progress.step_in_epoch / self.plan.steps_per_epoch
+        for callback in self._callbacks:
+            callback.on_step(progress.step, epoch, logs)
+
+    def _stream(self) -> Iterator[Batch]:
+        """Batches from the present data position on, pass after pass."""
+        while True:
+            # After a change of the batch size the position may lie within a batch.
+            skip = -(-self.progress.data_examples // self.plan.batch_size)
+            empty = skip == 0
+            for batch in self._batches(self.progress.data_epoch, skip):
+                empty = False
+                yield batch
+            if empty:
+                raise UserError(
+                    f"the training records hold fewer images than one batch of "
+                    f"{self.plan.batch_size}; lower --train_batch_size"
+                )
+            self.progress.data_epoch += 1
+            self.progress.data_examples = 0
+
+    def _save(self) -> None:
+        self._checkpoints.save(self.learner.state.arrays(), self.progress)
+
+    def _keep_bad_batch(self, batch: Batch, logs: Mapping[str, float]) -> None:
+        """Notes a non-finite step: its update was skipped, its images are kept to look at."""
+        self.progress.bad_streak += 1
+        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in batch["source_id"]]
+        path = self._checkpoints.folder / "bad_batches" / f"step-{self.progress.step}.npz"
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **{k: np.asarray(v) for k, v in batch.items()})
+        self._say(
+            f"step {self.progress.step}: loss {logs['loss']}, gradient norm "
+            f"{logs['gradient_norm']}: update skipped; images {', '.join(ids)} -> {path}"
+        )
+
+    def _go_back(self) -> None:
+        """Returns to the last checkpoint, at half the learning rate."""
+        rollbacks, factor = self.progress.rollbacks + 1, self.progress.lr_factor / 2
+        if rollbacks > MAX_ROLLBACKS:
+            raise UserError(
+                f"the loss was not finite {BAD_STREAK} times in a row, {rollbacks} times over, the "
+                f"learning rate halved each time. Look at {self._checkpoints.folder}/bad_batches "
+                "and run inspect_tfrecord.py on the records; then try a lower learning_rate"
+            )
+        self.resume()
+        self.progress = dataclasses.replace(
+            self.progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0
+        )
+        self._save()
+        self._say(
+            f"not finite {BAD_STREAK} times in a row: back to step {self.progress.step}, "
+            f"learning rate x {factor:g} from here on"
+        )
+
+    def _evaluation_is_due(self) -> bool:
+        """Whether an epoch has just ended whose evaluation is not in the log."""
+        if self._evaluate is None or self.progress.epoch == 0 or self.progress.step_in_epoch:
+            return False
+        return all(record["step"] != self.progress.step for record in self._log.read("eval"))
+
+    def _run_evaluation(self) -> None:
+        evaluated = self._evaluate(self.learner)
+        name = self.plan.best_metric
+        if name not in evaluated.metrics:
+            known = ", ".join(evaluated.metrics)
+            raise UserError(f"--best_metric={name}: no such metric; there are {known}")
+        value = evaluated.metrics[name]
+        earlier = [record.get(name, float("nan")) for record in self._log.read("eval")]
+        for callback in self._callbacks:
+            callback.on_evaluation(
+                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.strip
+            )
+        if value == value and all(not value <= other for other in earlier):
+            self._checkpoints.archive(self.progress.step, name, value, evaluated.metrics)
+            self._say(f"best {name} so far: {value:.4f} (kept in {self._checkpoints.folder}/archive)")
+
+    def _should_stop_early(self) -> bool:
+        patience = self.config.early_stopping_epochs
+        values = [record.get(self.plan.best_metric, 0.0) for record in self._log.read("eval")]
+        return 0 < patience <= len(values) - 1 - (int(np.argmax(values)) if values else 0)

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Makes .venv in the repository and installs into it; does nothing where that is already done.
+#   bash scripts/install.sh        what the commands need
+#   bash scripts/install.sh dev    and what the tests need
+# With an NVIDIA driver present it also tries one training step on the GPU.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+EXTRA="${1:-}"
+REQUIREMENTS=requirements.txt
+[ "$EXTRA" = dev ] && REQUIREMENTS=requirements-dev.txt
+
+python_ok() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+if [ ! -x .venv/bin/python ]; then
+  PYTHON=""
+  for candidate in "${PYTHON_BIN:-}" python3.13 python3.12 python3.11 python3 python; do
+    if [ -n "$candidate" ] && python_ok "$candidate"; then PYTHON="$candidate"; break; fi
+  done
+  if [ -z "$PYTHON" ]; then
+    echo "error: no Python 3.11 to 3.13 found; install one, or name it: PYTHON_BIN=/path/to/python3.12" >&2
+    exit 1
+  fi
+  echo "making .venv with $("$PYTHON" --version)"
+  "$PYTHON" -m venv .venv || {
+    echo "error: $PYTHON cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2
+    exit 1
+  }
+fi
+
+GPU=""
+command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && GPU=gpu
+
+# The stamp holds what was installed from: a changed requirement installs again.
+STAMP=.venv/.installed
+WANTED="$(cat requirements.txt "$REQUIREMENTS" pyproject.toml | cksum) $EXTRA $GPU $PWD"
+if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
+  echo "installing (about a minute; more with a GPU, whose libraries are 3 GB)"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
+  [ -n "$GPU" ] && .venv/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]>=2.21,<2.23"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+  [ -n "$GPU" ] && bash scripts/gpu_check.sh
+  echo "$WANTED" > "$STAMP"
+fi

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Installs what the tests need into .venv, then runs ruff and pytest. Arguments go to pytest.
+#   bash scripts/test.sh
+#   bash scripts/test.sh tests/dataset -k label
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/install.sh dev
+echo "ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+echo "pytest (under 10 minutes on 2 cores)"
+.venv/bin/python -m pytest -n "${TEST_WORKERS:-2}" --dist worksteal "$@"
