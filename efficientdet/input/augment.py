@@ -1,0 +1,329 @@
+"""Random changes of a training sample; boxes follow the image.
+
+Each is a pure function `op(image, boxes, classes, seed, ...) -> (image, boxes, classes)`: the same
+seed (int32 [2]) gives the same result, in eager mode as inside tf.data, on any number of threads.
+Image and boxes are those of `geometry`. What an op cannot do for a sample it leaves undone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from efficientdet.input import geometry
+from efficientdet.input.geometry import IGNORE, Sample
+
+MIN_VISIBLE = 0.3  # an object with less of its area left is ignored
+
+
+def with_probability(
+    probability: float, seed: tf.Tensor, op: Callable[[tf.Tensor], Sample], sample: Sample
+) -> Sample:
+    """`op(seed)` in that share of the seeds, else `sample`, at no cost."""
+    choose, seed = tf.unstack(tf.random.split(seed))
+    return tf.cond(_uniform(choose) < probability, lambda: op(seed), lambda: sample)
+
+
+def random_hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
+    """Mirrors every second sample."""
+    return with_probability(
+        0.5, seed, lambda _: geometry.hflip(image, boxes, classes), (image, boxes, classes)
+    )
+
+
+def random_scale(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    output_size: tuple[int, int],
+    scale_min: float,
+    scale_max: float,
+    min_visible: float = MIN_VISIBLE,
+) -> tuple[Sample, tf.Tensor]:
+    """Scale jitter: the letterboxed size times a random factor, then a random crop to the output.
+
+    The crop is taken before the resize: the same picture at a fraction of the work.
+
+    Args:
+        output_size: (height, width) of the network's input; the result may be smaller.
+        scale_min, scale_max: 1.0 is the size at which the whole image just fits.
+
+    Returns:
+        The sample, float32, no larger than `output_size`; float32 scalar, input over source pixels.
+    """
+    scale_seed, crop_seed = tf.unstack(tf.random.split(seed))
+    size = geometry.size_of(image)
+    scale = _uniform(scale_seed, scale_min, scale_max) * geometry.fit_scale(size, output_size)
+    resized = geometry.scaled_size(size, scale)
+    target = tf.minimum(resized, output_size)
+    # Of the source: all of a side that fits, else as many pixels as the output shows.
+    shown = tf.cast(tf.round(tf.cast(target, tf.float32) / scale), tf.int32)
+    window = tf.where(resized > output_size, tf.clip_by_value(shown, 1, size), size)
+    corner = _uniform_int(crop_seed, size - window)
+    sample = geometry.crop(image, boxes, classes, corner, window, min_visible=min_visible)
+    return geometry.resize(*sample, target), scale
+
+
+def random_crop(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    smallest: float = 0.5,
+    min_visible: float = MIN_VISIBLE,
+) -> Sample:
+    """A window of the image's shape with sides of `smallest` to 1 of its own, on an object.
+
+    One object is drawn, small ones more often, and lies whole inside. Letterboxed to the input
+    size, what the window shows grows: this is how small objects are seen large enough to learn.
+    """
+    size_seed, place_seed = tf.unstack(tf.random.split(seed))
+    size = tf.cast(geometry.size_of(image), tf.float32)
+    window = tf.cast(tf.round(size * _uniform(size_seed, smallest, 1.0)), tf.int32)
+    corner = _corner_on_object(boxes, classes, geometry.size_of(image), window, place_seed)
+    return geometry.crop(image, boxes, classes, corner, window, min_visible=min_visible)
+
+
+def photometric(
+    image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, *, strength: float
+) -> Sample:
+    """Light, contrast, colour; now and then blur and JPEG blocks. Boxes stay as they are.
+
+    Args:
+        image: 0..255, any number type.
+        strength: 0..1. At 1: brightness +-32 (of 255), contrast and saturation x 0.5..1.5, hue +-20
+            degrees, each always; blur and JPEG of quality 30..90 in every third sample each.
+
+    Returns:
+        The image as float32 in 0..255.
+    """
+    colour, blur, jpeg = tf.unstack(tf.random.split(seed, 3))
+    image = _shift_colours(tf.cast(image, tf.float32), colour, strength)
+    sample = (image, boxes, classes)
+    sample = with_probability(
+        strength / 3, blur, lambda seed: (_blur(sample[0], seed), boxes, classes), sample
+    )
+    blurred = sample[0]
+    return with_probability(
+        strength / 3, jpeg, lambda seed: (_jpeg(blurred, seed), boxes, classes), sample
+    )
+
+
+def mosaic(
+    samples: Sequence[Sample], seed: tf.Tensor, *, min_visible: float = MIN_VISIBLE
+) -> Sample:
+    """Four frames in one of the first one's size (YOLOv4, arXiv 2004.10934, section 3.3).
+
+    For wide frames: each tile is a window on an object, shown at half to full scale, and not a
+    whole frame squeezed into a quarter, in which small objects would vanish. A frame smaller than
+    its tile is enlarged.
+
+    Args:
+        samples: four; top left, top right, bottom left, bottom right. Images uint8.
+
+    Returns:
+        The sample, uint8.
+    """
+    centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
+    size = geometry.size_of(samples[0][0])
+    share = tf.random.stateless_uniform([2], centre_seed, 0.35, 0.65)
+    centre = tf.cast(tf.cast(size, tf.float32) * share, tf.int32)
+    rest = size - centre
+    corners = [(0, 0), (0, centre[1]), (centre[0], 0), (centre[0], centre[1])]
+    sizes = [(centre[0], centre[1]), (centre[0], rest[1]), (rest[0], centre[1]), (rest[0], rest[1])]
+    images, boxes, classes = [], [], []
+    for sample, corner, tile_size, tile_seed in zip(samples, corners, sizes, seeds, strict=True):
+        image, tile_boxes, tile_classes = _tile(sample, tf.stack(tile_size), tile_seed, min_visible)
+        images.append(image)
+        boxes.append(tile_boxes + tf.cast(tf.tile(tf.stack(corner), [2]), tf.float32))
+        classes.append(tile_classes)
+    rows = [tf.concat(images[:2], 1), tf.concat(images[2:], 1)]
+    return tf.concat(rows, 0), tf.concat(boxes, 0), tf.concat(classes, 0)
+
+
+def copy_paste(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    donor_image: tf.Tensor,
+    donor_box: tf.Tensor,
+    donor_class: tf.Tensor,
+) -> Sample:
+    """One object of another frame, cut out by its box, mirrored at random, border blended.
+
+    It keeps its size and its rows, and takes a random column: with one camera at one height over
+    the ground, an object's rows say how far it is, and so how large. A place where it would hide
+    more than a tenth of another object (or of itself behind one) is not taken; after eight tries
+    nothing is pasted.
+
+    Args:
+        image: uint8 [H, W, 3].
+        donor_image: uint8, the frame that holds the object.
+        donor_box: float32 [4], `ymin xmin ymax xmax` in pixels of `donor_image`.
+        donor_class: int32 scalar, 1..K.
+
+    Returns:
+        The sample, uint8; a pasted object is the last row.
+    """
+    flip_seed, place_seed = tf.unstack(tf.random.split(seed))
+    patch, inner = _cut_out(donor_image, donor_box, geometry.size_of(image))
+    mirrored = geometry.hflip(patch, inner[tf.newaxis], tf.zeros([1], tf.int32))
+    patch, inner, _ = with_probability(
+        0.5, flip_seed, lambda _: mirrored, (patch, inner[tf.newaxis], tf.zeros([1], tf.int32))
+    )
+    top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
+    room = geometry.size_of(image) - geometry.size_of(patch)
+    lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
+    shift = tf.stack([tf.zeros_like(lefts), lefts, tf.zeros_like(lefts), lefts], -1)
+    places = inner + tf.cast(shift + [top, 0, top, 0], tf.float32)  # [8, 4]
+    free = tf.reduce_all(_hidden(places, tf.boolean_mask(boxes, classes != IGNORE)) <= 0.1, -1)
+
+    def paste() -> Sample:
+        first = tf.argmax(free)
+        blended = _blend(image, patch, inner[0], tf.stack([top, lefts[first]]))
+        return (
+            blended,
+            tf.concat([boxes, places[first][tf.newaxis]], 0),
+            tf.concat([classes, donor_class[tf.newaxis]], 0),
+        )
+
+    fits = tf.reduce_any(free) & (top >= 0) & (top <= room[0])
+    return tf.cond(fits, paste, lambda: (image, boxes, classes))
+
+
+def _uniform(seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+    return tf.random.stateless_uniform([], seed, low, high)
+
+
+def _uniform_int(seed: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+    """int32, elementwise 0..largest inclusive."""
+    draw = tf.random.stateless_uniform(tf.shape(largest), seed)
+    return tf.minimum(tf.cast(draw * tf.cast(largest + 1, tf.float32), tf.int32), largest)
+
+
+def _corner_on_object(
+    boxes: tf.Tensor, classes: tf.Tensor, size: tf.Tensor, window: tf.Tensor, seed: tf.Tensor
+) -> tf.Tensor:
+    """The corner of a window inside `size` that holds an object whole where it fits.
+
+    The chance of an object falls with its side, 1 / sqrt(area). Without an object: anywhere.
+    """
+    object_seed, corner_seed = tf.unstack(tf.random.split(seed))
+    real = tf.boolean_mask(boxes, (classes != IGNORE) & (geometry.area(boxes) > 0))
+
+    def around_object() -> tf.Tensor:
+        logits = -0.5 * tf.math.log(geometry.area(real))
+        row = tf.random.stateless_categorical(logits[tf.newaxis], 1, object_seed)[0, 0]
+        first = tf.cast(tf.floor(real[row, :2]), tf.int32)
+        last = tf.cast(tf.math.ceil(real[row, 2:]), tf.int32) - window
+        low = tf.maximum(tf.minimum(first, last), 0)
+        high = tf.minimum(tf.maximum(first, last), size - window)
+        low = tf.minimum(low, high)
+        return low + _uniform_int(corner_seed, high - low)
+
+    return tf.cond(
+        tf.size(real) > 0, around_object, lambda: _uniform_int(corner_seed, size - window)
+    )
+
+
+def _tile(sample: Sample, tile: tf.Tensor, seed: tf.Tensor, min_visible: float) -> Sample:
+    """A window of `sample` on an object, in the tile's shape, resized to it; uint8."""
+    zoom_seed, place_seed = tf.unstack(tf.random.split(seed))
+    size = geometry.size_of(sample[0])
+    needed = tf.reduce_max(tf.cast(tile, tf.float32) / tf.cast(size, tf.float32))
+    zoom = tf.maximum(_uniform(zoom_seed, 0.5, 1.0), needed)
+    window = tf.cast(tf.round(tf.cast(tile, tf.float32) / zoom), tf.int32)
+    window = tf.clip_by_value(window, 1, size)
+    corner = _corner_on_object(sample[1], sample[2], size, window, place_seed)
+    image, boxes, classes = geometry.resize(
+        *geometry.crop(*sample, corner, window, min_visible=min_visible), tile
+    )
+    return tf.cast(tf.round(image), tf.uint8), boxes, classes
+
+
+def _cut_out(image: tf.Tensor, box: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The patch around a box, a margin of an eighth included, and the box inside the patch."""
+    margin = tf.math.ceil(tf.reduce_max(box[2:] - box[:2]) / 8)
+    first = tf.cast(tf.floor(tf.maximum(box[:2] - margin, 0.0)), tf.int32)
+    last = tf.cast(tf.math.ceil(box[2:] + margin), tf.int32)
+    last = tf.minimum(last, tf.minimum(geometry.size_of(image), first + limit))
+    patch = image[first[0] : last[0], first[1] : last[1]]
+    inner = box - tf.tile(tf.cast(first, tf.float32), [2])
+    return patch, geometry.clip(inner, last - first)
+
+
+def _hidden(places: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """[P, N]: the intersection over the smaller of place and box."""
+    first = tf.maximum(places[:, tf.newaxis, :2], boxes[:, :2])
+    last = tf.minimum(places[:, tf.newaxis, 2:], boxes[:, 2:])
+    shared = geometry.area(tf.concat([first, last], -1))
+    smaller = tf.minimum(geometry.area(places)[:, tf.newaxis], geometry.area(boxes))
+    return tf.math.divide_no_nan(shared, smaller)
+
+
+def _blend(image: tf.Tensor, patch: tf.Tensor, inner: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:
+    """`patch` over `image` at `corner`: opaque inside `inner`, fading to nothing at its edge."""
+    size = geometry.size_of(patch)
+    opacity = tf.minimum(
+        _ramp(size[0], inner[0], inner[2])[:, tf.newaxis], _ramp(size[1], inner[1], inner[3])
+    )[..., tf.newaxis]
+    last = corner + size
+    below = tf.cast(image[corner[0] : last[0], corner[1] : last[1]], tf.float32)
+    mixed = tf.round(below + opacity * (tf.cast(patch, tf.float32) - below))
+    middle = [
+        image[corner[0] : last[0], : corner[1]],
+        tf.cast(mixed, image.dtype),
+        image[corner[0] : last[0], last[1] :],
+    ]
+    return tf.concat([image[: corner[0]], tf.concat(middle, 1), image[last[0] :]], 0)
+
+
+def _ramp(length: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """[length]: 1 from `first` to `last`, falling in a straight line to 0 just outside the ends."""
+    end = tf.cast(length, tf.float32)
+    at = tf.range(end) + 0.5
+    rising = at / tf.maximum(first, 0.5)
+    falling = (end - at) / tf.maximum(end - last, 0.5)
+    return tf.minimum(1.0, tf.minimum(rising, falling))
+
+
+# RGB to luminance and two colour axes (YIQ); a rotation of the two turns the hue.
+_TO_YIQ = np.float32([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+_TO_RGB = np.linalg.inv(_TO_YIQ)
+
+
+def _shift_colours(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
+    """Brightness, contrast, saturation and hue are one 3x3 matrix and an offset: one pass."""
+    draws = strength * tf.random.stateless_uniform([4], seed, -1.0, 1.0)
+    brightness, contrast = 32.0 * draws[0], 1.0 + 0.5 * draws[1]
+    saturation, angle = 1.0 + 0.5 * draws[2], math.radians(20.0) * draws[3]
+    cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
+    turn = tf.stack([1.0, 0.0, 0.0, 0.0, cosine, -sine, 0.0, sine, cosine])
+    matrix = tf.constant(_TO_RGB) @ tf.reshape(turn, [3, 3]) @ tf.constant(_TO_YIQ)
+    mean = tf.linalg.matvec(matrix, tf.reduce_mean(image, [0, 1]))
+    image = tf.tensordot(image, contrast * tf.transpose(matrix), 1)
+    image = geometry.scale_channels(image, tf.ones([3]), (1.0 - contrast) * mean + brightness)
+    return tf.clip_by_value(image, 0.0, 255.0)
+
+
+def _blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Gaussian, sigma 0.5 to 1.5 pixels, 7 taps a side; edges repeated."""
+    sigma = _uniform(seed, 0.5, 1.5)
+    taps = tf.exp(-tf.square(tf.range(-3.0, 4.0)) / (2.0 * tf.square(sigma)))
+    taps = tf.tile(tf.reshape(taps / tf.reduce_sum(taps), [7, 1, 1, 1]), [1, 1, 3, 1])
+    image = tf.pad(image, [[3, 3], [3, 3], [0, 0]], "SYMMETRIC")[tf.newaxis]
+    for kernel in (taps, tf.transpose(taps, [1, 0, 2, 3])):
+        image = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID")
+    return image[0]
+
+
+def _jpeg(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    quality = tf.random.stateless_uniform([], seed, 30, 91, tf.int32)
+    coded = tf.image.adjust_jpeg_quality(tf.cast(tf.round(image), tf.uint8), quality)
+    return tf.cast(coded, tf.float32)

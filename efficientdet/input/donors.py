@@ -1,0 +1,72 @@
+"""The objects that copy-paste may copy: rare classes, seen whole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from efficientdet.errors import UsageError
+from efficientdet.input.records import RecordObjects
+
+_EDGE = 0.002  # of the image: nearer to its border an object counts as cut
+_MAX_COVERED = 0.1  # a larger share under another box: it may be hidden
+
+
+class Donors:
+    """All objects of the wanted classes that nothing hides and no image border cuts.
+
+    Each class is drawn equally often, whatever the number of its objects.
+
+    Args:
+        records: from `RecordIndex.objects`.
+        types: KITTI types, in any letter case.
+
+    Raises:
+        UsageError: the records hold no such object.
+    """
+
+    def __init__(self, records: Sequence[RecordObjects], types: Sequence[str]):
+        wanted = [name.lower() for name in types]
+        rows = [
+            (number, *record.boxes[i], record.classes[i], wanted.index(record.types[i].lower()))
+            for number, record in enumerate(records)
+            for i in _whole(record)
+            if record.types[i].lower() in wanted
+        ]
+        if not rows:
+            raise UsageError(
+                f"copy_paste_classes={list(types)}: the training records hold no such object whole "
+                "and uncovered; name other classes, or set copy_paste_prob=0"
+            )
+        rows.sort(key=lambda row: row[-1])
+        table = np.asarray(rows, np.float64)
+        self._numbers = tf.constant(table[:, 0], tf.int64)
+        self._boxes = tf.constant(table[:, 1:5], tf.float32)
+        self._classes = tf.constant(table[:, 5], tf.int32)
+        counts = np.unique(table[:, 6], return_counts=True)[1]
+        self._ends = tf.constant(np.cumsum(counts), tf.int32)
+        self._counts = tf.constant(counts, tf.int32)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def draw(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One of them: record number, box float32 [4] in [0, 1] (ymin first), class id int32."""
+        share = tf.random.stateless_uniform([2], seed)
+        group = tf.cast(share[0] * tf.cast(tf.size(self._counts), tf.float32), tf.int32)
+        back = tf.cast(share[1] * tf.cast(self._counts[group], tf.float32), tf.int32)
+        row = self._ends[group] - 1 - back
+        return self._numbers[row], self._boxes[row], self._classes[row]
+
+
+def _whole(record: RecordObjects) -> np.ndarray:
+    """Rows of the objects that touch neither the border nor much of another box."""
+    boxes = record.boxes
+    inside = (boxes[:, :2] > _EDGE).all(1) & (boxes[:, 2:] < 1 - _EDGE).all(1)
+    first = np.maximum(boxes[:, None, :2], boxes[:, :2])
+    last = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
+    shared = np.maximum(last - first, 0).prod(-1)
+    np.fill_diagonal(shared, 0)
+    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-12)
+    covered = (shared / area[:, None]).max(1, initial=0)
+    return np.flatnonzero((record.classes > 0) & inside & (covered <= _MAX_COVERED))

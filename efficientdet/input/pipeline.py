@@ -1,0 +1,294 @@
+"""Records -> batches of normalised, letterboxed images with their boxes.
+
+Every sample of an epoch is a function of (seed, epoch, its position, its record number) alone.
+So batches do not depend on the number of threads, a resumed run sees what an uninterrupted one
+would have seen, and skipping batches reads nothing.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from efficientdet.config import Config
+from efficientdet.dataset.manifest import Manifest
+from efficientdet.dataset.tfrecord import parse_example
+from efficientdet.errors import UserError
+from efficientdet.input import augment, geometry
+from efficientdet.input.balance import epoch_order, repeat_factors
+from efficientdet.input.donors import Donors
+from efficientdet.input.geometry import IGNORE, Sample
+from efficientdet.input.records import RecordIndex, RecordObjects
+
+_PREFETCH = 2  # batches: a batch of 64 at 1280x384 is 377 MB
+
+
+def make_dataset(
+    files: Sequence[Path],
+    config: Config,
+    *,
+    batch_size: int,
+    training: bool,
+    num_classes: int,
+    max_instances: int,
+    seed: int = 0,
+    epoch: int = 0,
+    skip_batches: int = 0,
+) -> tf.data.Dataset:
+    """One pass over the records; see `InputPipeline`, which a run of several epochs keeps."""
+    pipeline = InputPipeline(
+        files,
+        config,
+        batch_size=batch_size,
+        training=training,
+        num_classes=num_classes,
+        max_instances=max_instances,
+        seed=seed,
+    )
+    return pipeline.dataset(epoch=epoch, skip_batches=skip_batches)
+
+
+def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
+    """What evaluation feeds the network, of one uint8 [h, w, 3] image.
+
+    Returns:
+        float32 [H, W, 3]; float32 scalar `image_scale`: pixels of it times this are pixels of
+        `image`.
+    """
+    nothing = tf.zeros([0, 4]), tf.zeros([0], tf.int32)
+    (image, _, _), scale = geometry.letterbox(image, *nothing, config.image_hw)
+    return finish(image, config), 1.0 / scale
+
+
+def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
+    """(rgb - mean) / std, then zeros below and to the right up to the input size."""
+    mean, std = np.float32(config.mean_rgb), np.float32(config.stddev_rgb)
+    image = geometry.scale_channels(tf.cast(image, tf.float32), 1.0 / std, -mean / std)
+    return geometry.pad(image, config.image_hw)
+
+
+class InputPipeline:
+    """Batches of a set of records. `len` is the number of batches in an epoch.
+
+    A batch is a dict of tensors, B images of H x W pixels (`config.image_hw`), M instances:
+        images: float32 [B, H, W, 3], (rgb - mean) / std, resized to fit, in the top left corner;
+            the rest is 0.
+        boxes: float32 [B, M, 4], ymin xmin ymax xmax in pixels of `images`; 0 where there is none.
+        classes: int32 [B, M], 1..K; 0: no object; -1: a region to be ignored.
+        source_id: string [B].
+        image_scale: float32 [B]; pixels of `images` times this are pixels of the original.
+        original_hw: int32 [B, 2].
+        valid: bool [B], False in the rows that fill up the last batch of an evaluation.
+
+    Args:
+        files: from `dataset.tfrecord.expand_pattern`.
+        config: sizes, colours, and in training the augmentations.
+        batch_size: B.
+        training: a new order, new augmentations and `floor(N / B)` batches in each epoch; else the
+            records in their order, all of them.
+        num_classes: K.
+        max_instances: M. Ignore regions beyond it are dropped; so are objects beyond it that mosaic
+            brought together.
+        seed: of order and augmentations.
+
+    Raises:
+        UserError: unreadable files; a record with more than M objects; copy-paste without donors.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        config: Config,
+        *,
+        batch_size: int,
+        training: bool,
+        num_classes: int,
+        max_instances: int,
+        seed: int = 0,
+    ):
+        self.index = RecordIndex(files)
+        self._config, self._training, self._seed = config, training, seed
+        self._batch_size, self._num_classes = batch_size, num_classes
+        self._max_instances = max_instances
+        self._check_max_instances()
+        balanced = training and config.repeat_threshold > 0
+        self._factors = (
+            repeat_factors([record.classes for record in self._objects], config.repeat_threshold)
+            if balanced
+            else np.ones(len(self.index))
+        )
+        pasting = training and config.copy_paste_prob > 0
+        self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
+
+    def __len__(self) -> int:
+        if self._training:
+            return int(np.sum(self._factors) + 1e-6) // self._batch_size
+        return -(-len(self.index) // self._batch_size)
+
+    def dataset(self, *, epoch: int = 0, skip_batches: int = 0) -> tf.data.Dataset:
+        """The batches of an epoch from `skip_batches` on, in a fixed order."""
+        numbers, valid = self._order(epoch)
+        positions = np.arange(len(numbers))
+        first = skip_batches * self._batch_size
+        rows = tf.data.Dataset.from_tensor_slices((positions, numbers, valid)).skip(first)
+        options = tf.data.Options()
+        options.deterministic = True
+        return (
+            rows.map(self._example_function(epoch), tf.data.AUTOTUNE)
+            .batch(self._batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(_PREFETCH)
+            .with_options(options)
+        )
+
+    def batches(self, *, epoch: int = 0, skip_batches: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """`dataset` as numpy arrays; an unreadable record becomes a UserError."""
+        try:
+            yield from self.dataset(epoch=epoch, skip_batches=skip_batches).as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{', '.join(map(str, self.index.files))}: {error.message.splitlines()[0]}; "
+                "inspect_tfrecord.py names the record"
+            ) from None
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Record numbers int64 and their validity, in whole batches."""
+        length = len(self) * self._batch_size
+        if self._training:
+            numbers = epoch_order(self._factors, self._seed, epoch)[:length]
+            return numbers, np.ones(length, bool)
+        numbers = np.arange(length)
+        valid = numbers < len(self.index)
+        return np.where(valid, numbers, 0), valid
+
+    def _example_function(self, epoch: int) -> Callable[..., dict[str, tf.Tensor]]:
+        """(position, number, valid) -> one row of a batch."""
+        epoch_seed = np.random.SeedSequence((self._seed, epoch)).generate_state(2).view(np.int32)
+        closed = epoch >= self._config.num_epochs - self._config.mosaic_close_epochs
+        mosaic_prob = 0.0 if closed else self._config.mosaic_prob
+
+        def example(position: tf.Tensor, number: tf.Tensor, valid: tf.Tensor) -> dict:
+            sample, source_id = self._load(number)
+            original_hw = geometry.size_of(sample[0])
+            if self._training:
+                seed = tf.random.fold_in(epoch_seed, position)
+                sample, scale = self._augment(sample, seed, mosaic_prob)
+            else:
+                sample, scale = geometry.letterbox(*sample, self._config.image_hw)
+            boxes, classes = self._instances(sample[1], sample[2], valid)
+            return {
+                "images": finish(sample[0], self._config),
+                "boxes": boxes,
+                "classes": classes,
+                "source_id": source_id,
+                "image_scale": 1.0 / scale,
+                "original_hw": original_hw,
+                "valid": valid,
+            }
+
+        return example
+
+    def _load(self, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
+        """The sample of one record, its image uint8, and its source_id."""
+        example = parse_example(self.index.read_tensor(number))
+        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
+        size = tf.cast(geometry.size_of(image), tf.float32)
+        classes = tf.where(example["is_crowd"] > 0, IGNORE, tf.cast(example["classes"], tf.int32))
+        known = (classes == IGNORE) | (classes > 0) & (classes <= self._num_classes)
+        what = f"a class id is not in 1..{self._num_classes}; source_id and ids:"
+        tf.debugging.Assert(tf.reduce_all(known), [what, example["source_id"], classes])
+        boxes = example["boxes"] * tf.tile(size, [2])
+        if not self._config.ignore_regions:
+            boxes, classes = geometry.select(boxes, classes, classes != IGNORE)
+        return (image, boxes, classes), example["source_id"]
+
+    def _augment(
+        self, sample: Sample, seed: tf.Tensor, mosaic_prob: float
+    ) -> tuple[Sample, tf.Tensor]:
+        """All that the config asks for, down to an image that fits the input; and its scale."""
+        config = self._config
+        seeds = iter(tf.unstack(tf.random.split(seed, 6)))
+        # Without ignore regions what is cut must stay an object: the rest would be background.
+        visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
+        paste, mosaic, crop, flip, scale, photo = seeds
+        if self._donors:
+            op = functools.partial(self._paste, sample)
+            sample = augment.with_probability(config.copy_paste_prob, paste, op, sample)
+        if mosaic_prob > 0:
+            op = functools.partial(self._mosaic, sample, visible)
+            sample = augment.with_probability(mosaic_prob, mosaic, op, sample)
+        if config.crop_prob > 0:
+            op = functools.partial(lambda s, seed: augment.random_crop(*s, seed, **visible), sample)
+            sample = augment.with_probability(config.crop_prob, crop, op, sample)
+        if config.input_rand_hflip:
+            sample = augment.random_hflip(*sample, flip)
+        sample, factor = augment.random_scale(
+            *sample,
+            scale,
+            output_size=config.image_hw,
+            scale_min=config.jitter_min,
+            scale_max=config.jitter_max,
+            **visible,
+        )
+        if config.photometric > 0:
+            sample = augment.photometric(*sample, photo, strength=config.photometric)
+        return sample, factor
+
+    def _paste(self, sample: Sample, seed: tf.Tensor) -> Sample:
+        """One object of another record pasted into `sample`."""
+        donor_seed, seed = tf.unstack(tf.random.split(seed))
+        number, box, donor_class = self._donors.draw(donor_seed)
+        (image, _, _), _ = self._load(number)
+        size = tf.cast(geometry.size_of(image), tf.float32)
+        return augment.copy_paste(
+            *sample,
+            seed,
+            donor_image=image,
+            donor_box=box * tf.tile(size, [2]),
+            donor_class=donor_class,
+        )
+
+    def _mosaic(self, sample: Sample, visible: dict[str, float], seed: tf.Tensor) -> Sample:
+        """`sample` and three other records in one frame."""
+        draw, seed = tf.unstack(tf.random.split(seed))
+        numbers = tf.random.stateless_uniform([3], draw, 0, len(self.index), tf.int64)
+        others = [self._load(number)[0] for number in tf.unstack(numbers)]
+        return augment.mosaic([sample, *others], seed, **visible)
+
+    def _instances(
+        self, boxes: tf.Tensor, classes: tf.Tensor, valid: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.
+
+        Boxes end one pixel before the input does, as AutoML clips them.
+        """
+        height, width = self._config.image_hw
+        boxes = geometry.clip(boxes, tf.constant([height - 1, width - 1]))
+        boxes, classes = geometry.select(boxes, classes, (geometry.area(boxes) > 0) & valid)
+        rows = tf.argsort(tf.cast(classes == IGNORE, tf.int32), stable=True)[: self._max_instances]
+        missing = self._max_instances - tf.shape(rows)[0]
+        boxes = tf.pad(tf.gather(boxes, rows), [[0, missing], [0, 0]])
+        classes = tf.pad(tf.gather(classes, rows), [[0, missing]])
+        return (
+            tf.ensure_shape(boxes, [self._max_instances, 4]),
+            tf.ensure_shape(classes, [self._max_instances]),
+        )
+
+    @functools.cached_property
+    def _objects(self) -> list[RecordObjects]:
+        return self.index.objects()
+
+    def _check_max_instances(self) -> None:
+        manifests = [Manifest.read(file) for file in self.index.files]
+        known = max((m.max_objects_per_image for m in manifests if m), default=0)
+        if all(manifests) and known <= self._max_instances:
+            return
+        for number, record in enumerate(self._objects):
+            count = int(np.sum(record.classes > 0))
+            if count > self._max_instances:
+                raise UserError(
+                    f"{self.index.where(number)} (source_id {record.source_id}) has {count} "
+                    f"objects, more than max_instances_per_image={self._max_instances}: set "
+                    f"--hparams=max_instances_per_image={count} or more"
+                )

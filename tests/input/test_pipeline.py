@@ -1,0 +1,260 @@
+"""Batches: golden letterbox, order, resume, padding, limits."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientdet.config import Config
+from efficientdet.dataset.image import ImageHeader
+from efficientdet.dataset.tfrecord import Annotation, make_example
+from efficientdet.errors import UserError
+from efficientdet.input import augment, geometry
+from efficientdet.input.pipeline import InputPipeline, finish, make_dataset, preprocess
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"
+SIZES = {"64x64": (64, 64), "_h48_w160": (48, 160), "_h160_w320": (160, 320)}
+EVERYTHING = {
+    "jitter_min": 0.8,
+    "jitter_max": 1.5,
+    "crop_prob": 0.5,
+    "photometric": 0.5,
+    "mosaic_prob": 0.5,
+    "mosaic_close_epochs": 1,
+    "copy_paste_prob": 0.5,
+    "repeat_threshold": 0.9,
+}
+
+
+def config(**values) -> Config:
+    """A small input; no change of the images unless `values` say so."""
+    quiet = {"image_size": "96x64", "jitter_min": 1.0, "jitter_max": 1.0, "input_rand_hflip": False}
+    return Config.for_model("efficientdet-d0").override(quiet | values)
+
+
+def annotation(box, label=1, text="Car") -> Annotation:
+    return Annotation(box, label, text, is_crowd=label == 0)
+
+
+def write_record(path: Path, frames: dict[str, list[Annotation]]) -> Path:
+    """A record of 120x40 PNG frames; the pixels of each are its number."""
+    header = ImageHeader("png", 40, 120)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number, (source_id, objects) in enumerate(frames.items()):
+            image = tf.io.encode_png(np.full((40, 120, 3), number, np.uint8)).numpy()
+            writer.write(make_example(image, header, source_id, objects))
+    return path
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory) -> Path:
+    """Seven frames: a car each, in every third one a cyclist and a DontCare region too."""
+    rare = [annotation((60, 5, 80, 30), 3, "Cyclist"), annotation((90, 5, 110, 20), 0, "DontCare")]
+    car = annotation((10, 10, 50, 30))
+    frames = {f"{i:06d}": [car, *(rare if i % 3 == 0 else [])] for i in range(7)}
+    return write_record(tmp_path_factory.mktemp("records") / "train.record", frames)
+
+
+def pipeline(files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1, **values):
+    files = [files] if isinstance(files, Path) else files
+    return InputPipeline(
+        files,
+        config(**values),
+        batch_size=batch_size,
+        training=training,
+        num_classes=num_classes,
+        max_instances=max_instances,
+        seed=seed,
+    )
+
+
+def assert_same(first, second):
+    assert len(first) == len(second) > 0
+    for one, other in zip(first, second, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key], err_msg=key)
+
+
+# --- AutoML's numbers ---
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_letterbox_equals_automl(size):
+    golden = np.load(GOLDEN)
+    image = golden["image_uint8"]
+    out, scale = preprocess(
+        tf.constant(image), config(image_size=f"{SIZES[size][1]}x{SIZES[size][0]}")
+    )
+    np.testing.assert_allclose(out, golden[f"out{size}_eval_image"], atol=2e-5)
+    np.testing.assert_allclose(scale, golden[f"out{size}_eval_image_scale_to_original"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["eval", "train_scale_0.5"])
+def test_training_scale_and_boxes_equal_automl(size, mode):
+    golden = np.load(GOLDEN)
+    image, classes = golden["image_uint8"], golden["classes"][:, 0].astype(np.int32)
+    pixels = golden["boxes_yxyx_normalised"] * np.tile(image.shape[:2], 2).astype(np.float32)
+    factor = 1.0 if mode == "eval" else 0.5
+    (out, boxes, classes), scale = augment.random_scale(
+        tf.constant(image), pixels, classes, [0, 0],
+        output_size=SIZES[size], scale_min=factor, scale_max=factor,
+    )  # fmt: skip
+    boxes = geometry.clip(boxes, tf.constant(SIZES[size]) - 1)
+    finished = finish(out, config(image_size=f"{SIZES[size][1]}x{SIZES[size][0]}"))
+    np.testing.assert_allclose(finished, golden[f"out{size}_{mode}_image"], atol=2e-5)
+    np.testing.assert_allclose(boxes, golden[f"out{size}_{mode}_boxes"], atol=1e-4)
+    np.testing.assert_array_equal(classes, golden[f"out{size}_{mode}_classes"][:, 0])
+    wanted = golden[f"out{size}_{mode}_image_scale_to_original"]
+    np.testing.assert_allclose(1 / scale, wanted, rtol=1e-6)
+
+
+# --- batches ---
+
+
+def test_shapes_types_and_padding(record):
+    batch = next(pipeline(record, training=False, batch_size=4).batches())
+    assert batch["images"].shape == (4, 64, 96, 3) and batch["images"].dtype == np.float32
+    assert batch["boxes"].shape == (4, 6, 4) and batch["boxes"].dtype == np.float32
+    assert batch["classes"].dtype == np.int32
+    np.testing.assert_array_equal(batch["classes"][0], [1, 3, -1, 0, 0, 0])
+    np.testing.assert_array_equal(batch["classes"][1], [1, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(batch["boxes"][1], [[8, 8, 24, 40]] + 5 * [[0, 0, 0, 0]], atol=1e-4)
+    assert batch["images"][:, 32:].max() == 0 == batch["images"][:, 32:].min()
+    np.testing.assert_allclose(batch["image_scale"], 1.25)
+    np.testing.assert_array_equal(batch["original_hw"], 4 * [[40, 120]])
+
+
+def test_evaluation_shows_every_record_once_and_marks_the_filling(record):
+    batches = list(pipeline(record, training=False, batch_size=4).batches())
+    valid = np.concatenate([batch["valid"] for batch in batches])
+    ids = np.concatenate([batch["source_id"] for batch in batches])
+    assert [i.decode() for i in ids[valid]] == [f"{i:06d}" for i in range(7)]
+    assert len(batches) == 2 and not valid[7]
+    assert not batches[1]["classes"][3].any() and not batches[1]["boxes"][3].any()
+
+
+def test_an_epoch_is_a_permutation_and_the_next_one_another(record):
+    loader = pipeline(record, batch_size=1)
+    first, again, second = (
+        [batch["source_id"][0] for batch in loader.batches(epoch=epoch)] for epoch in (0, 0, 1)
+    )
+    assert sorted(first) == sorted(second) == [f"{i:06d}".encode() for i in range(7)]
+    assert first == again != second
+    assert len(loader) == 7
+
+
+def test_training_drops_the_remainder(record):
+    loader = pipeline(record, batch_size=3)
+    assert len(loader) == 2 == len(list(loader.batches()))
+    assert int(loader.dataset().cardinality()) == 2
+
+
+def test_skipping_batches_continues_exactly(record):
+    loader = pipeline(record, **EVERYTHING)
+    whole = list(loader.batches(epoch=3))
+    assert_same(whole[2:], list(loader.batches(epoch=3, skip_batches=2)))
+    assert list(loader.batches(epoch=3, skip_batches=len(whole))) == []
+
+
+def test_a_new_process_gives_the_same_batches_and_another_seed_others(record):
+    first, same, other = (
+        list(pipeline(record, seed=seed, **EVERYTHING).batches(epoch=2)) for seed in (5, 5, 6)
+    )
+    assert_same(first, same)
+    assert any((a["images"] != b["images"]).any() for a, b in zip(first, other, strict=True))
+
+
+def test_skipped_records_are_not_read(record, monkeypatch):
+    loader = pipeline(record, batch_size=1)
+    read, numbers = type(loader.index).read, []
+    monkeypatch.setattr(
+        type(loader.index), "read", lambda self, n: numbers.append(int(n)) or read(self, n)
+    )
+    assert len(list(loader.batches(skip_batches=5))) == 2
+    assert len(numbers) == 2
+
+
+def test_make_dataset_is_one_pass(record):
+    batches = make_dataset(
+        [record], config(), batch_size=2, training=True, num_classes=3, max_instances=6,
+        seed=1, epoch=4, skip_batches=1,
+    ).as_numpy_iterator()  # fmt: skip
+    assert_same(list(batches), list(pipeline(record).batches(epoch=4, skip_batches=1)))
+
+
+def test_several_files_are_one_set(record, tmp_path):
+    second = write_record(tmp_path / "b.record", {"x": [], "y": [annotation((0, 0, 120, 40))]})
+    loader = pipeline([record, second], training=False, batch_size=9)
+    (batch,) = loader.batches()
+    assert [i.decode() for i in batch["source_id"][-2:]] == ["x", "y"]
+    assert not batch["classes"][7].any()
+    np.testing.assert_allclose(batch["boxes"][8, 0], [0, 0, 32, 95])  # clipped to W - 1, as AutoML
+    assert loader.index.where(8) == f"{second} record 1"
+
+
+def test_ignore_regions_can_be_turned_off(record):
+    (batch,) = pipeline(record, training=False, batch_size=7, ignore_regions=False).batches()
+    assert batch["classes"].min() == 0
+
+
+def test_objects_come_before_ignore_regions_when_rows_are_few(record):
+    (batch,) = pipeline(record, training=False, batch_size=7, max_instances=2).batches()
+    np.testing.assert_array_equal(batch["classes"][0], [1, 3])
+
+
+@pytest.mark.parametrize("epoch, mixed", [(0, True), (8, False), (9, False)])
+def test_mosaic_closes_for_the_last_epochs(record, epoch, mixed):
+    loader = pipeline(record, batch_size=7, mosaic_prob=1.0, mosaic_close_epochs=2, num_epochs=10)
+    (batch,) = loader.batches(epoch=epoch)
+    shades = [len(np.unique(image[:32, :, 0].round(3))) for image in batch["images"]]
+    assert (max(shades) > 1) == mixed
+
+
+def test_repeats_make_the_epoch_longer(record):
+    loader = pipeline(record, batch_size=1, repeat_threshold=1.0)
+    ids = [batch["source_id"][0] for batch in loader.batches()]
+    expected = 4 + 3 * np.sqrt(7 / 3)
+    assert len(loader) == len(ids) == int(expected)
+    assert set(ids) == {f"{i:06d}".encode() for i in range(7)}
+
+
+# --- errors ---
+
+
+def test_too_many_objects_name_the_frame_and_the_flag(record):
+    with pytest.raises(
+        UserError, match="source_id 000000.*has 2 objects.*max_instances_per_image=2"
+    ):
+        pipeline(record, max_instances=1)
+
+
+def test_an_id_beyond_the_label_map_is_an_error(record):
+    with pytest.raises(UserError, match=r"class id is not in 1\.\.2.*000000"):
+        list(pipeline(record, training=False, num_classes=2).batches())
+
+
+def test_a_damaged_image_is_one_line(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "bad.record")) as writer:
+        writer.write(make_example(b"\x89PNG no", ImageHeader("png", 4, 4), "000000", []))
+    with pytest.raises(UserError, match="bad.record.*inspect_tfrecord.py") as caught:
+        list(pipeline(tmp_path / "bad.record", training=False).batches())
+    assert "\n" not in str(caught.value)
+
+
+def test_copy_paste_without_donors_says_so(record):
+    with pytest.raises(UserError, match="copy_paste_classes=.*Tram"):
+        pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"])
+
+
+def test_all_ops_together_keep_boxes_inside(record):
+    loader = pipeline(record, **EVERYTHING)
+    for batch in itertools.chain.from_iterable(loader.batches(epoch=e) for e in range(3)):
+        boxes, real = batch["boxes"], batch["classes"] != 0
+        assert np.isfinite(batch["images"]).all()
+        assert (boxes >= 0).all() and (boxes <= [63, 95, 63, 95]).all()
+        assert (boxes[real][:, 2:] > boxes[real][:, :2]).all()
+        assert not boxes[~real].any()
