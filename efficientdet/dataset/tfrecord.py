@@ -7,8 +7,9 @@ each object stands in `image/object/kitti/label_line`.
 
 import glob
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import tensorflow as tf
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.errors import UserError
 
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
 MANIFEST_SUFFIX = ".manifest.json"
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def expand_pattern(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
         UserError: nothing matches, or a shard is missing; names the pattern.
     """
     if isinstance(patterns, str | Path):
-        patterns = str(patterns).split(",")
+        patterns = patterns.split(",") if isinstance(patterns, str) else [patterns]
     files: dict[Path, None] = {}
     for pattern in map(str.strip, map(str, patterns)):
         found = [path for path in _match(pattern) if not path.name.endswith(MANIFEST_SUFFIX)]
@@ -173,6 +175,45 @@ def expand_pattern(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
         files |= dict.fromkeys(found)
     _check_shards(files)
     return list(files)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record lies: number `index` (from 0) of `path`, its data at byte `offset`."""
+
+    path: Path
+    index: int
+    offset: int
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.path.name}, record {self.index}"
+
+    def read(self) -> bytes:
+        """The serialized example, without another look at its checksum."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, bytes]]:
+    """The serialized examples of one file, checksums verified, at most `limit` of them.
+
+    Raises:
+        UserError: a damaged or cut-off record, by number; what follows it cannot be read.
+    """
+    records = iter(tf.data.TFRecordDataset(str(path), buffer_size=8 << 20).as_numpy_iterator())
+    offset = _HEADER_BYTES
+    for index in range(limit) if limit else itertools.count():
+        try:
+            serialized = next(records)
+        except StopIteration:
+            return
+        except tf.errors.DataLossError as error:
+            reason = str(error.message).partition(" [Op")[0].splitlines()[0]
+            raise UserError(f"{path.name}, record {index}: {reason}; convert again") from None
+        yield Place(path, index, offset, len(serialized)), serialized
+        offset += len(serialized) + _FOOTER_BYTES + _HEADER_BYTES
 
 
 def base_path(record: Path) -> Path:
@@ -201,7 +242,8 @@ def _match(pattern: str) -> list[Path]:
 def _check_shards(files: Iterable[Path]) -> None:
     for path in files:
         if match := _SHARD.search(path.name):
-            for sibling in shard_paths(base_path(path), int(match[2])):
+            for index in range(int(match[2])):
+                sibling = path.with_name(_SHARD.sub(f"-{index:05d}-of-{match[2]}", path.name))
                 if not sibling.exists():
                     raise UserError(f"{sibling}: this shard is missing; convert again")
 
