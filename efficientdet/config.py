@@ -59,7 +59,9 @@ class Config:
 
     # Anchors. An aspect ratio is width/height r (x factor sqrt(r)) or a pair of x, y factors.
     num_scales: int = 3
-    aspect_ratios: list[float | tuple[float, float]] = field(default_factory=lambda: [1.0, 2.0, 0.5])
+    aspect_ratios: list[float | tuple[float, float]] = field(
+        default_factory=lambda: [1.0, 2.0, 0.5]
+    )
     anchor_scale: float | list[float] = 4.0  # one, or one a level
 
     # Input.
@@ -214,7 +216,9 @@ def parse_image_size(value: int | str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value).strip())
     if not match or 0 in (sides := [int(side) for side in match.groups() if side]):
-        raise UsageError(f"image_size={value!r}: expected pixels, `512` or `1280x384` (width x height)")
+        raise UsageError(
+            f"image_size={value!r}: expected pixels, `512` or `1280x384` (width x height)"
+        )
     return sides[-1], sides[0]
 
 
@@ -243,7 +247,9 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; expected a YAML file of hyper-parameters") from None
+        raise UsageError(
+            f"{path}: {error.strerror}; expected a YAML file of hyper-parameters"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if content is None:

@@ -28,7 +28,9 @@ class Callback:
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
 
-    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+    def on_evaluation(
+        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
+    ) -> None:
         """An evaluation was done; `strip` is a uint8 picture of predicted and true boxes."""
 
     def close(self) -> None:
@@ -93,7 +95,9 @@ class MetricsFile(Callback):
         if means := self._mean.add(step, logs):
             self._log.append("train", step, epoch, means | {"rss_mb": resident_mb()})
 
-    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+    def on_evaluation(
+        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
+    ) -> None:
         self._log.append("eval", step, epoch, metrics)
 
 
@@ -120,7 +124,9 @@ class TensorBoard(Callback):
             for name in ("images_per_second", "data_wait", "num_positives"):
                 tf.summary.scalar(f"input/{name}", means[name])
 
-    def on_evaluation(self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None) -> None:
+    def on_evaluation(
+        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
+    ) -> None:
         with self._eval.as_default(step):
             for name, value in metrics.items():
                 tag = f"trainloss/{name.removeprefix('val_')}" if name.startswith("val_") else name

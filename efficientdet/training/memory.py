@@ -24,7 +24,9 @@ def next_rung(config: Config, batch_size: int) -> tuple[dict[str, Any], str] | N
     if micro == 1:
         return None
     # The next larger divisor of the batch: every micro-batch has the same size.
-    steps = next(k for k in range(config.grad_accum_steps + 1, batch_size + 1) if not batch_size % k)
+    steps = next(
+        k for k in range(config.grad_accum_steps + 1, batch_size + 1) if not batch_size % k
+    )
     return {"grad_accum_steps": steps}, (
         f"grad_accum_steps={steps}: micro-batches of {batch_size // steps}, "
         f"still {batch_size} images an update"

@@ -1,6 +1,7 @@
 """Puts a run together: records, configuration, weights, loop. What main.py calls."""
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,27 +13,32 @@ from typing import Any
 import keras
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 
 from efficientdet import backend
 from efficientdet.checkpoint.restore import restore
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.evaluation.truths import read_truths
 from efficientdet.errors import UsageError, UserError
+from efficientdet.evaluation.frames import FrameDetections, read_truths
+from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
+from efficientdet.input.images import find_images, image_batches
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.run_directory import RunDirectory
+from efficientdet.training import preflight as before_start
 from efficientdet.training.callbacks import MetricsFile, ProgressBar, TensorBoard
 from efficientdet.training.checkpoints import Checkpoints
 from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
-from efficientdet.training.preflight import check as check_before_start
 from efficientdet.training.trainer import Plan, Trainer
 from efficientdet.training.validation import Evaluated, Validator
+from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.drawing import save_image
 
 FROZEN_BN_BELOW = 8  # images in a micro-batch
+DRAWN_SCORE = 0.3  # where no evaluation has found a better threshold
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def train(
     config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
     _explain_precision(config, say)
     if preflight:
-        check_before_start(run.path, records, validation, config=config, console=console)
+        before_start.check_records(records, validation, config=config, say=say)
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
     batch_size = batch_size or learner.largest_batch(records.max_objects)
@@ -109,6 +115,11 @@ def train(
         save_steps=save_steps,
         best_metric=best_metric,
     )
+    batches = _training_batches(records, config, batch_size)
+    if preflight:
+        before_start.check_disk(learner.model, run.path, keep=keep)
+        first = next(batches(0, 0))
+        before_start.draw_batch(first, run.path / "preflight.png", config=config)
     log = MetricsLog(run.path / "metrics.jsonl")
     run.write(config, label_map)
     trainer = Trainer(
@@ -116,7 +127,7 @@ def train(
         plan,
         Checkpoints(run.path, keep=keep, warn=say),
         log,
-        batches=_training_batches(records, config, batch_size),
+        batches=batches,
         evaluate=validation
         and _epoch_evaluation(validation, config, eval_batch_size, eval_samples, run.path, console),
         callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
@@ -187,6 +198,47 @@ def evaluate(
         if watch_seconds is None:
             return
         time.sleep(watch_seconds)
+
+
+def predict(
+    model_dir: str,
+    *,
+    model_name: str | None,
+    overrides: Mapping[str, Any],
+    ckpt: str | None,
+    images: str,
+    image_list: str | None,
+    output_dir: str,
+    min_score: float | None,
+    max_images: int | None,
+    batch_size: int,
+) -> None:
+    """Detects in image files; writes pictures, KITTI result files and COCO json to `output_dir`."""
+    console = Console()
+    say = _printer(console)
+    run = RunDirectory(model_dir, say)
+    paths = find_images(images, image_list)[:max_images]
+    label_map = run.label_map(None)
+    config = run.config(model_name, _with_classes(overrides, label_map))
+    learner = Learner(config, say=say)
+    report = restore(learner.model, str(ckpt or _newest(run.path)), config, label_map=label_map)
+    say(report.line())
+    detector = Detector(learner.model, config)
+    thresholds = _thresholds(run, label_map, min_score)
+    folder = Path(output_dir)
+    found: list[FrameDetections] = []
+    batches = image_batches(paths, config, batch_size)
+    steps = track(
+        batches, "detecting", math.ceil(len(paths) / batch_size), console=console, transient=True
+    )
+    for batch, originals in steps:
+        for frame, image in zip(detector.detect(batch), originals, strict=True):
+            found.append(frame)
+            picture = draw_detections(image, frame, label_map, thresholds)
+            save_image(picture, folder / f"{frame.source_id}.png")
+    write_kitti(folder / "results", found, label_map)
+    write_coco(folder / "detections.json", found)
+    say(f"{len(found)} pictures in {folder}, KITTI files in {folder}/results, detections.json")
 
 
 def limit_gpu_memory(megabytes: int) -> None:
@@ -263,12 +315,14 @@ def _training_batches(
         max_instances=_instances(records, config),
         seed=config.seed,
     )
-    return lambda epoch, skip: pipeline.dataset(epoch=epoch, skip_batches=skip).as_numpy_iterator()
+    return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
 
 
 def _instances(records: RecordSet, config: Config) -> int:
     """Rows for boxes in a batch: what the fullest image needs after mosaic and copy-paste."""
-    return max(1, records.max_objects * (4 if config.mosaic_prob else 1) + (config.copy_paste_prob > 0))
+    return max(
+        1, records.max_objects * (4 if config.mosaic_prob else 1) + (config.copy_paste_prob > 0)
+    )
 
 
 def _epoch_evaluation(
@@ -281,7 +335,9 @@ def _epoch_evaluation(
 ) -> Callable[[Learner], Evaluated]:
     """The evaluation as a function of the learner; its detector is compiled once a model."""
     say = _printer(console)
-    count = min(_obeyed("eval_samples", eval_samples, records.num_examples, say), records.num_examples)
+    count = min(
+        _obeyed("eval_samples", eval_samples, records.num_examples, say), records.num_examples
+    )
     pipeline = InputPipeline(
         records.files,
         config,
@@ -292,7 +348,7 @@ def _epoch_evaluation(
     )
     num_batches = math.ceil(count / batch_size)
     validator = Validator(
-        lambda: islice(pipeline.dataset().as_numpy_iterator(), num_batches),
+        lambda: islice(pipeline.batches(), num_batches),
         read_truths(records.files, records.label_map)[:count],
         num_batches=num_batches,
         config=config,
@@ -315,6 +371,16 @@ def _epoch_evaluation(
         return evaluated
 
     return run
+
+
+def _thresholds(
+    run: RunDirectory, label_map: LabelMap, min_score: float | None
+) -> dict[int, float]:
+    """Class id -> score from which boxes are drawn."""
+    path = run.path / "eval" / "thresholds.json"
+    best = json.loads(path.read_text()) if path.exists() and min_score is None else {}
+    default = DRAWN_SCORE if min_score is None else min_score
+    return {i: best.get(name, default) for i, name in label_map.names.items()}
 
 
 def _newest(model_dir: Path) -> Path:

@@ -38,7 +38,10 @@ class TrainState:
         self._groups: dict[str, list[keras.Variable]] = {
             "trainables": self.trainables,
             "statistics": self.statistics,
-            **{name: _variables(slot) for name, slot in zip(optimizer.slot_names, slots, strict=True)},
+            **{
+                name: _variables(slot)
+                for name, slot in zip(optimizer.slot_names, slots, strict=True)
+            },
             "shadows": _variables([v.value for v in self._averaged]) if self.has_ema else [],
             **{name: _variables([np.float32(x)]) for name, x in _SCALARS.items()},
         }

@@ -88,7 +88,10 @@ class TrainStep:
         updated = self._apply(state, gradients, statistics, positives, inputs)
         finite = ops.isfinite(norm) & ops.isfinite(logs["loss"])
         new_state = {
-            group: [ops.where(finite, new, old) for new, old in zip(updated[group], old_values, strict=True)]
+            group: [
+                ops.where(finite, new, old)
+                for new, old in zip(updated[group], old_values, strict=True)
+            ]
             for group, old_values in state.items()
         }
         new_state |= self._next_loss_scale(state, finite)
@@ -130,7 +133,9 @@ class TrainStep:
             (_, (parts, statistics)), new = backend.value_and_grad(
                 loss_fn, state["trainables"], statistics, images, targets.Targets(*rest)
             )
-            gradients = [a + ops.cast(b, a.dtype) / scale for a, b in zip(gradients, new, strict=True)]
+            gradients = [
+                a + ops.cast(b, a.dtype) / scale for a, b in zip(gradients, new, strict=True)
+            ]
             return gradients, statistics, {key: sums[key] + parts[key] for key in sums}
 
         start = (

@@ -4,7 +4,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -252,7 +251,9 @@ class Trainer:
             )
         if value == value and all(not value <= other for other in earlier):
             self._checkpoints.archive(self.progress.step, name, value, evaluated.metrics)
-            self._say(f"best {name} so far: {value:.4f} (kept in {self._checkpoints.folder}/archive)")
+            self._say(
+                f"best {name} so far: {value:.4f} (kept in {self._checkpoints.folder}/archive)"
+            )
 
     def _should_stop_early(self) -> bool:
         patience = self.config.early_stopping_epochs

@@ -12,7 +12,8 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.evaluate import Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 from efficientdet.inference import Detector
-from efficientdet.visualize.drawing import class_colour, draw_boxes, sheet
+from efficientdet.visualize.detections import draw_detections, draw_truth
+from efficientdet.visualize.drawing import sheet
 
 Batch = Mapping[str, np.ndarray]
 STRIP_IMAGES = 6
@@ -93,19 +94,8 @@ class Validator:
         row = ids.index(frame.source_id)
         scale = float(batch["image_scale"][row])
         height, width = (round(side / scale) for side in batch["original_hw"][row])
-        mean, std = np.array(self._config.mean_rgb), np.array(self._config.stddev_rgb)
+        mean, std = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
         pixels = np.clip(image[:height, :width] * std + mean, 0, 255).astype(np.uint8)
-        objects = [o for o in self._by_id[frame.source_id].objects if not o.is_dont_care]
-        true = np.array([[o.left, o.top, o.right, o.bottom] for o in objects]).reshape(-1, 4)
-        ids_of = [self.label_map.id_of(o.type) or 0 for o in objects]
-        pixels = draw_boxes(
-            pixels, true / scale, colours=[class_colour(i) for i in ids_of], dashed=True
-        )
-        shown = frame.scores >= STRIP_SCORE
-        names = self.label_map.names
-        return draw_boxes(
-            pixels,
-            frame.boxes[shown] / scale,
-            [f"{names.get(c, c)} {s:.2f}" for c, s in zip(frame.classes[shown], frame.scores[shown], strict=True)],
-            [class_colour(c) for c in frame.classes[shown]],
-        )
+        pixels = draw_truth(pixels, self._by_id[frame.source_id], self.label_map, scale=scale)
+        thresholds = dict.fromkeys(self.label_map.names, STRIP_SCORE)
+        return draw_detections(pixels, frame, self.label_map, thresholds, scale=scale)

@@ -1,0 +1,60 @@
+"""Finds objects in images: pictures with boxes, KITTI result files, COCO json.
+
+    python efficientdet/predict.py --model_dir=savedmodel/exp --images=KITTI/testing/image_2 \\
+        --output_dir=found
+
+--images takes files, folders and globs, by commas. A KITTI root stands for its training images; use
+--image_list=ImageSets/val.txt to take some of them. Boxes below --min_score are not drawn; the
+result files keep them all, as KITTI's evaluation wants.
+"""
+
+import sys
+
+from absl import flags
+
+from efficientdet import command
+from efficientdet.errors import UsageError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("model_dir", None, "Folder of the run.")
+flags.DEFINE_string("model_name", None, "Needed only with --ckpt where no run stands in model_dir.")
+flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's newest: prefix or folder.")
+flags.DEFINE_string("images", None, "Images, folders or globs, separated by commas.")
+flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
+flags.DEFINE_string("output_dir", "predictions", "Where pictures, results/ and detections.json go.")
+flags.DEFINE_float(
+    "min_score", None, "Draw boxes from this score on. Default: per class, the best F1 of the last "
+    "evaluation of the run; 0.3 where there was none.", lower_bound=0, upper_bound=1,
+)  # fmt: skip
+flags.DEFINE_integer("max_images", None, "Stop after so many images.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
+flags.DEFINE_string(
+    "hparams", "", "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
+)
+flags.DEFINE_bool("best", False, "Take the best checkpoint (archive/) instead of the newest.")
+
+
+def main() -> None:
+    """Checks what the flags leave out and hands over."""
+    for name in ("model_dir", "images"):
+        if not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing")
+    from efficientdet.config import parse_hparams
+    from efficientdet.training import runs
+
+    runs.predict(
+        FLAGS.model_dir,
+        model_name=FLAGS.model_name,
+        overrides=parse_hparams(FLAGS.hparams),
+        ckpt=FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None),
+        images=FLAGS.images,
+        image_list=FLAGS.image_list,
+        output_dir=FLAGS.output_dir,
+        min_score=FLAGS.min_score,
+        max_images=FLAGS.max_images,
+        batch_size=FLAGS.batch_size,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Draws what a run finds in images and writes KITTI result files. Knobs:
+#   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
+#   RECORDS     folder of train.record and val.record          ./finTfrecords
+#   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
+#   IMAGES      images, folders or globs                       (must be given)
+#   OUT_DIR     where pictures and results go                  <MODEL_DIR>/predictions
+set -euo pipefail
+HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
+MODEL="${MODEL:-efficientdet-d0}" RECORDS="${RECORDS:-./finTfrecords}"
+MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${MODEL#efficientdet-}}"
+: "${IMAGES:?set IMAGES to an image, a folder or a glob}"
+
+exec "$PYTHON" "$HERE/efficientdet/predict.py" --model_dir="$MODEL_DIR" --images="$IMAGES" \
+  --output_dir="${OUT_DIR:-$MODEL_DIR/predictions}" "$@"
