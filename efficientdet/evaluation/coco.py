@@ -10,6 +10,7 @@ import contextlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pycocotools import mask
@@ -54,10 +55,24 @@ class CocoResult:
 
     def by_class(self, class_id: int) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `APs`, `APm`, `APl` of one class."""
-        of_class = self.precision[:, :, class_id - 1]
-        means = of_class.mean(axis=(0, 1))
-        values = (means[0], of_class[0, :, 0].mean(), of_class[5, :, 0].mean(), *means[1:])
-        return dict(zip(SUMMARY, map(float, values), strict=False))
+        return average_precisions(self.precision[:, :, [class_id - 1]])
+
+
+def average_precisions(precision: np.ndarray) -> dict[str, float]:
+    """`AP`, `AP50`, `AP75`, `APs`, `APm`, `APl` over the classes that have ground truth.
+
+    Args:
+        precision: float [10, 101, K, 4] as in `CocoResult`.
+    """
+    parts = (
+        precision[..., 0],
+        precision[0, ..., 0],
+        precision[5, ..., 0],
+        *(precision[..., size] for size in (1, 2, 3)),
+    )
+    known = [part[~np.isnan(part)] for part in parts]
+    means = [float(part.mean()) if part.size else np.nan for part in known]
+    return dict(zip(SUMMARY, means, strict=False))
 
 
 def evaluate(
@@ -77,11 +92,11 @@ def match(
 
 
 class Matching(COCOeval):
-    """pycocotools' evaluation with its matching done by arrays, for all images and classes at once.
+    """pycocotools' evaluation by arrays, for all images and classes at once.
 
-    pycocotools matches in nested Python loops, which takes half a minute and 0.7 GB for KITTI's
-    validation frames with 100 detections each. The matches are the same, tie for tie; the precision
-    and recall that follow from them, and the summary, are pycocotools' own.
+    pycocotools runs nested Python loops, which take half a minute and 0.7 GB for KITTI's validation
+    frames with 100 detections each. Its parameters, overlaps and summary are used as they are; the
+    matching and the precision come out the same to the last bit, ties included (the tests compare).
     """
 
     def __init__(
@@ -93,25 +108,24 @@ class Matching(COCOeval):
         super().__init__(iouType="bbox")
         self.params.imgIds = list(range(len(truths)))
         self.params.catIds = list(label_map.names)
-        self._paramsEval = self.params
         self.truths = _flatten_truths(truths, label_map)
         self.detections = _flatten_detections(detections, label_map, self.params.maxDets[-1])
         self._pairs = _overlapping(self.detections, self.truths, min(self.params.iouThrs))
 
     def evaluate(self) -> None:
-        """Fills `evalImgs` with what `accumulate` reads: matches by class, size and frame."""
+        """Matches, by size and IoU threshold."""
         truths, detections = self.truths, self.detections
-        sizes = []
-        for low, high in self.params.areaRng:
+        shape = (len(self.params.areaRng), len(self.params.iouThrs), len(detections.score))
+        self._matched, self._excused = np.zeros(shape, bool), np.zeros(shape, bool)
+        self._ignored = np.zeros((shape[0], len(truths.score)), bool)
+        for size, (low, high) in enumerate(self.params.areaRng):
             ignored = truths.crowd | (truths.area < low) | (truths.area > high)
             outside = (detections.area < low) | (detections.area > high)
             partner = self.partners(ignored, self.params.iouThrs)
             matched = partner >= 0
-            excused = np.where(matched, np.append(ignored, False)[partner], outside)
-            sizes.append(self._by_frame(matched, excused, ignored))
-        self.evalImgs = [
-            frame for one_class in zip(*sizes, strict=True) for size in one_class for frame in size
-        ]
+            self._matched[size] = matched
+            self._excused[size] = np.where(matched, np.append(ignored, False)[partner], outside)
+            self._ignored[size] = ignored
 
     def partners(self, ignored: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
         """Which ground truth each detection matches at each threshold: int [thresholds, N], or -1.
@@ -129,42 +143,80 @@ class Matching(COCOeval):
             partner[level, det[rows[chosen]]] = truth[rows[chosen]]
         return partner
 
-    def _by_frame(
-        self, matched: np.ndarray, excused: np.ndarray, ignored: np.ndarray
-    ) -> list[list[dict | None]]:
-        """For each class, for each frame: pycocotools' record of its matches, or None."""
-        stride = len(self.params.catIds) + 1
-        last = stride * len(self.params.imgIds)
-        edges = np.searchsorted(self.detections.group, np.arange(last + 1))
-        counted = np.bincount(self.truths.group[~ignored], minlength=last)
+    def accumulate(
+        self, weights: np.ndarray | None = None, sizes: Sequence[int] = range(4)
+    ) -> None:
+        """Fills `eval` with precision and recall.
 
-        def record(group: int) -> dict | None:
-            found = slice(edges[group], edges[group + 1])
-            if not counted[group] and found.start == found.stop:
-                return None
-            return {
-                "dtScores": self.detections.score[found],
-                "dtMatches": matched[:, found],
-                "dtIgnore": excused[:, found],
-                "gtIgnore": np.zeros(counted[group]),  # only those that are not ignored matter
-            }
+        Args:
+            weights: int [F], how many times each frame counts; by default once.
+            sizes: indices of `params.areaRng`; what is left out stays -1. So does the precision
+                with less than the most detections an image, of which no summary tells.
+        """
+        p, truths = self.params, self.truths
+        weights = np.ones(len(p.imgIds), int) if weights is None else weights
+        shape = (len(p.iouThrs), len(p.recThrs), len(p.catIds), len(p.areaRng), len(p.maxDets))
+        precision, scores = np.full(shape, -1.0), np.full(shape, -1.0)
+        recall = np.full((shape[0], *shape[2:]), -1.0)
+        position = position_in_group(self.detections.group)
+        for k, class_id in enumerate(p.catIds):
+            rows = np.flatnonzero(self.detections.class_id == class_id)
+            rows = rows[np.argsort(-self.detections.score[rows], kind="stable")]
+            weight, score = weights[self.detections.frame[rows]], self.detections.score[rows]
+            for a in sizes:
+                sought = truths.frame[(truths.class_id == class_id) & ~self._ignored[a]]
+                if not (num_objects := weights[sought].sum()):
+                    continue
+                counted = ~self._excused[a][:, rows] * weight
+                hits = counted * self._matched[a][:, rows]
+                for m, most in enumerate(p.maxDets):
+                    recall[:, k, a, m] = hits[:, position[rows] < most].sum(axis=1) / num_objects
+                precision[..., k, a, -1], scores[..., k, a, -1] = _interpolate(
+                    hits, counted - hits, score, num_objects, p.recThrs
+                )
+        self.eval = {"precision": precision, "recall": recall, "scores": scores}
 
-        return [[record(g) for g in range(i, last, stride)] for i in self.params.catIds]
+    def precision(self, **options: Any) -> np.ndarray:
+        """`CocoResult.precision`, with the options of `accumulate`."""
+        self.accumulate(**options)
+        precision = self.eval["precision"][..., -1]
+        return np.where(precision < 0, np.nan, precision)
 
     def result(self) -> CocoResult:
         """Precision, recall and summary of what was matched."""
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            self.accumulate()
+        precision = self.precision()
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its summary
             self.summarize()
-        precision, scores = (self.eval[key][..., -1] for key in ("precision", "scores"))
         stats = np.where(self.stats < 0, np.nan, self.stats)
         counts = np.bincount(self.truths.class_id, minlength=len(self.params.catIds) + 1)
         return CocoResult(
             summary=dict(zip(SUMMARY, stats.tolist(), strict=True)),
             num_objects={i: int(counts[i]) for i in self.params.catIds},
-            precision=np.where(precision < 0, np.nan, precision),
-            scores=scores,
+            precision=precision,
+            scores=self.eval["scores"][..., -1],
         )
+
+
+def _interpolate(
+    hits: np.ndarray, false: np.ndarray, score: np.ndarray, num_objects: int, recalls: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Best precision at each recall or beyond, and the score at that recall; 0 if not reached.
+
+    Args:
+        hits, false: int [T, N], whether each detection is right or wrong, best first.
+        score: float [N].
+        recalls: float [R].
+
+    Returns:
+        Both float [T, R].
+    """
+    tp, fp = np.cumsum(hits, axis=1), np.cumsum(false, axis=1)
+    precision = tp / (fp + tp + np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    at = np.stack([np.searchsorted(row, recalls, side="left") for row in tp / num_objects])
+    beyond = ((0, 0), (0, 1))
+    best = np.take_along_axis(np.pad(precision, beyond), at, axis=1)
+    return best, np.append(score, 0.0)[at]
 
 
 @dataclass(frozen=True)

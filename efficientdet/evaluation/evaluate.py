@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -68,10 +69,7 @@ class Result:
         `AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `ARmax1`, `ARmax10`, `ARmax100`, `ARs`, `ARm`,
         `ARl`, `AP_/<class>`, `AP50_/<class>` (COCO), and `kitti/<class>_<difficulty>_R40`, `_R11`.
         """
-        names = self.label_map.names
-        values = dict(self.coco.summary)
-        for name in ("AP", "AP50"):
-            values |= {f"{name}_/{names[i]}": self.coco.by_class(i)[name] for i in names}
+        values = self.coco.summary | coco_class_metrics(self.coco.precision, self.label_map)
         present = {name: value for name, value in values.items() if not math.isnan(value)}
         return present | kitti_metrics(self.kitti)
 
@@ -111,6 +109,15 @@ def evaluate(
 
 def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def coco_class_metrics(precision: np.ndarray, label_map: LabelMap) -> dict[str, float]:
+    """`AP_/<class>` and `AP50_/<class>` of precision [10, 101, K, 4]; NaN without ground truth."""
+    values = {}
+    for class_id, class_name in label_map.names.items():
+        averages = coco.average_precisions(precision[:, :, [class_id - 1]])
+        values |= {f"{name}_/{class_name}": averages[name] for name in ("AP", "AP50")}
+    return values
 
 
 def kitti_metrics(curves: Sequence[kitti.Curve]) -> dict[str, float]:
