@@ -223,9 +223,9 @@ def _check_image(record: Record, decode_images: bool) -> Iterator[tuple[str, str
         )
     if record.format.lower().replace("jpg", "jpeg") not in ("", header.format):
         yield IMAGE, f"image/format is {record.format!r}, the bytes are {header.format}"
-    if decode_images and record.sha256:
-        if hashlib.sha256(record.encoded).hexdigest() != record.sha256:
-            yield IMAGE, "image/key/sha256 is not the hash of image/encoded"
+    hashed = record.sha256 if decode_images else ""
+    if hashed and hashed != hashlib.sha256(record.encoded).hexdigest():
+        yield IMAGE, "image/key/sha256 is not the hash of image/encoded"
 
 
 def _check_boxes(record: Record) -> Iterator[tuple[str, str]]:
@@ -254,9 +254,8 @@ def _pixel_text(record: Record, index: int) -> str:
 
 
 def _box_text(box: np.ndarray) -> str:
-    return " ".join(
-        f"{n} {v:.5g}" for n, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
-    )
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    return " ".join(f"{side} {value:.5g}" for side, value in sides)
 
 
 def _check_classes(record: Record, label_map: LabelMap | None) -> Iterator[tuple[str, str]]:

@@ -107,30 +107,35 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def fit(
-    objects: Objects, input_hw: tuple[int, int], make_anchors: MakeAnchors, num_ratios: int = 3
+    objects: Objects,
+    input_hw: tuple[int, int],
+    make_anchors: MakeAnchors,
+    ratios: Sequence[float] = (1.0, 2.0, 0.5),
 ) -> tuple[float, list[float]]:
     """`anchor_scale` and `aspect_ratios` that leave the fewest objects below IoU 0.5.
 
-    Tries all scales from 1 to 6 with the stock ratios and with ratios fitted to the boxes. Classes
+    Tries all scales from 1 to 6 with the given ratios and with ratios fitted to the boxes. Classes
     count by the square root of their number, so that cars do not decide alone.
 
     Args:
         objects: N >= 1 of them; a regular sample of 4000 is looked at.
         input_hw: (height, width) of the input.
         make_anchors: gives the anchors of a scale and ratios.
-        num_ratios: how many to fit.
+        ratios: width/height as configured. As many are fitted, in the same order (the flattest in
+            the flattest one's place), so that a pretrained head keeps its meaning.
     """
     objects = objects[:: max(1, len(objects) // _FIT_OBJECTS)]
     boxes = letterbox(objects, input_hw)
     weights = _class_weights(objects.types)
-    best_cost, best = np.inf, (4.0, [1.0, 2.0, 0.5])
-    for ratios in ([1.0, 2.0, 0.5], fit_ratios(objects, weights, num_ratios)):
-        for scale in _SCALES:
-            found = best_iou(boxes, make_anchors(float(scale), ratios))
-            cost = weights @ ((found < MATCH_IOU) - 0.1 * found)  # of equal misses, the nearer fit
-            if cost < best_cost:
-                best_cost, best = cost, (float(scale), ratios)
-    return best
+    fitted = fit_ratios(objects, weights, len(ratios))
+    in_order = [fitted[rank] for rank in np.argsort(np.argsort(ratios))]
+    candidates = [(float(scale), list(r)) for r in (ratios, in_order) for scale in _SCALES]
+
+    def cost(candidate: tuple[float, list[float]]) -> float:
+        found = best_iou(boxes, make_anchors(*candidate))
+        return weights @ ((found < MATCH_IOU) - 0.1 * found)  # of equal misses, the nearer fit
+
+    return min(candidates, key=cost)
 
 
 def fit_ratios(objects: Objects, weights: np.ndarray, num_ratios: int) -> list[float]:

@@ -77,12 +77,21 @@ class Manifest:
                 counts[label] += count - self.ignored_counts.get(name, 0)
         return counts
 
+    @property
+    def origin(self) -> str:
+        """How the frames were chosen, in a few words."""
+        if self.split == "file":
+            return f"listed in {self.options.get('split_file')}"
+        if self.subset in ("all", "testing"):
+            return self.subset
+        return f"{self.subset} side of the split {self.split!r}, seed {self.seed}"
+
     def summary(self) -> str:
         """A few lines for the terminal."""
         counts = ", ".join(f"{name} {count}" for name, count in self.class_counts.items())
         lines = [
-            f"{self.num_examples} images ({self.subset}, split {self.split}), at most "
-            f"{self.max_objects_per_image} objects on one",
+            f"{self.num_examples} images ({self.origin}), at most {self.max_objects_per_image} "
+            "objects and ignore regions on one",
             f"  objects: {counts or 'none'}",
         ]
         if self.ignored_counts:

@@ -1,0 +1,74 @@
+"""Checks TFRecords and shows what is in them, before a night of GPU time is spent on them.
+
+  python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
+  python inspect_tfrecord.py --input='./finTfrecords/*.record' --report=report.html
+  python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 --hparams=anchor_scale=2
+
+Exit code 0: fit to train on. 1: something is wrong; every kind of problem is named, with record
+numbers and source ids. Given several sets, it also looks for frames and drives that they share, and
+anchors are reported for the first one. Reads the records of the TF Object Detection API's and of
+AutoML's scripts, too.
+"""
+
+from pathlib import Path
+
+from efficientdet import command  # isort: skip  (quiets TensorFlow before it is imported)
+from absl import flags
+from rich.console import Console
+
+from efficientdet.config import Config, parse_hparams
+from efficientdet.dataset import checks
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.tfrecord import expand_pattern
+from efficientdet.errors import UsageError, UserError
+from efficientdet.visualize import data_report
+from efficientdet.visualize.anchor_report import anchor_rows
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("input", None, "Records: paths or globs, with commas; shards are found.")
+flags.DEFINE_string("label_map_path", None, "Classes to check against; default: the manifest's.")
+flags.DEFINE_string("report", None, "HTML file to write: tables, plots and pictures in one page.")
+flags.DEFINE_list("image_size", ["512", "768", "1280x384"], "Inputs of the anchor report, WxH.")
+flags.DEFINE_string("model_name", "efficientdet-d0", "Model whose anchors are reported.")
+flags.DEFINE_string("hparams", "", "k=v pairs or a .yaml, for example anchor_scale=2.")
+flags.DEFINE_bool("fit_anchors", True, "Propose anchors that fit these objects.")
+flags.DEFINE_integer("sample", None, "Look at the first N records of each file.", lower_bound=1)
+flags.DEFINE_bool("no_decode", False, "Do not decode images: as quick as the disk is.")
+flags.DEFINE_integer("max_instances", None, "Limit of objects on an image; default: the config's.")
+flags.DEFINE_bool("allow_shared_drives", False, "Accept a split that parts drives.")
+flags.DEFINE_integer("num_workers", None, "Threads; default: one a core.", lower_bound=1)
+
+
+def main() -> None:
+    """Checks, prints, and writes the report."""
+    if not FLAGS.input:
+        raise UsageError("--input is missing: the records to look at, e.g. train.record")
+    config = Config.for_model(FLAGS.model_name).override(parse_hparams(FLAGS.hparams))
+    report = checks.check_records(
+        expand_pattern(FLAGS.input),
+        LabelMap.read(FLAGS.label_map_path) if FLAGS.label_map_path else None,
+        max_instances=FLAGS.max_instances or config.max_instances_per_image,
+        decode_images=not FLAGS.no_decode,
+        sample=FLAGS.sample,
+        allow_shared_drives=FLAGS.allow_shared_drives,
+        num_workers=FLAGS.num_workers,
+    )
+    console = Console()
+    for one in report.sets:
+        data_report.print_statistics(console, one, report.label_map)
+    objects = report.sets[0].statistics.objects
+    anchors = []
+    if objects.trained.any():
+        trained = objects[objects.trained]
+        anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
+        data_report.print_anchors(console, anchors)
+    if FLAGS.report:
+        data_report.write_html(Path(FLAGS.report), report, anchors)
+        console.print(f"Report: {FLAGS.report}")
+    if not report.ok:
+        raise UserError(f"{len(report.problems)} problems\n{report.text()}")
+    console.print(f"OK: {report.num_examples} records, nothing wrong")
+
+
+if __name__ == "__main__":
+    command.run(main)
