@@ -1,0 +1,109 @@
+"""What is trained and what stays: by part, or by a pattern on AutoML's variable names."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import keras
+from rich.table import Table
+
+from efficientdet.config import Config
+from efficientdet.errors import UsageError
+from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet.model.detector import PARTS, automl_names, part_of
+
+
+@dataclass(frozen=True)
+class PartFreeze:
+    """One row of the table: a part's trainable variables, and what its BatchNorm does."""
+
+    part: str
+    num_variables: int
+    num_frozen: int
+    batch_norm: str  # "batch statistics" or "moving statistics"
+
+
+@dataclass(frozen=True)
+class FreezeReport:
+    """What `apply` froze.
+
+    Attributes:
+        frozen_names: trainable variables that receive no updates, by AutoML name.
+        rows: one a part.
+    """
+
+    frozen_names: frozenset[str]
+    rows: tuple[PartFreeze, ...]
+
+    def table(self) -> Table:
+        """For the terminal."""
+        table = Table(title="what is trained")
+        for column in ("part", "variables", "frozen", "BatchNorm in training"):
+            table.add_column(
+                column, justify="right" if column in ("variables", "frozen") else "left"
+            )
+        for row in self.rows:
+            table.add_row(row.part, str(row.num_variables), str(row.num_frozen), row.batch_norm)
+        return table
+
+
+def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> FreezeReport:
+    """Chooses the variables that receive no updates, and sets the mode of every BatchNorm.
+
+    Freezing masks gradients, as in AutoML: variables stay trainable for Keras, so that optimizer
+    slots and checkpoints do not depend on it. BatchNorm uses its moving statistics and leaves them
+    alone (`frozen`) everywhere with `is_training_bn=False`, nowhere with `True`, and with `None` in
+    the parts of which every variable is frozen.
+
+    Args:
+        model: from `build_detector`; a step compiled before must be compiled again.
+        config: `var_freeze_expr` is matched from the start of a name (`re.match`), as in AutoML.
+        parts: names of `PARTS` to freeze besides.
+
+    Raises:
+        UsageError: the pattern is no regular expression, matches nothing, or nothing is left to
+            train.
+    """
+    names = [name for name, variable in automl_names(model).items() if variable.trainable]
+    frozen = {name for name in names if part_of(name) in parts}
+    frozen |= _matching(config.var_freeze_expr, names)
+    if len(frozen) == len(names):
+        raise UsageError(f"var_freeze_expr={config.var_freeze_expr!r} leaves nothing to train")
+    layers = _batch_norms(model)
+    rows = []
+    for part in PARTS:
+        members = [name for name in names if part_of(name) == part]
+        held = [name for name in members if name in frozen]
+        training = config.is_training_bn
+        frozen_bn = len(held) == len(members) if training is None else not training
+        for layer in layers[part]:
+            layer.frozen = frozen_bn
+        mode = "moving statistics" if frozen_bn else "batch statistics"
+        rows.append(PartFreeze(part, len(members), len(held), mode))
+    return FreezeReport(frozenset(frozen), tuple(rows))
+
+
+def _matching(pattern: str | None, names: list[str]) -> set[str]:
+    if not pattern:
+        return set()
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"var_freeze_expr={pattern!r} is no regular expression: {error}") from None
+    # AutoML matches TensorFlow 1's names, which end in `:0`.
+    matching = {name for name in names if expression.match(f"{name}:0") or expression.match(name)}
+    if not matching:
+        raise UsageError(
+            f"var_freeze_expr={pattern!r} matches no variable; it is matched from the start of "
+            f"names such as {names[0]}, fpn_cells/cell_0/..., class_net/... and box_net/..."
+        )
+    return matching
+
+
+def _batch_norms(model: keras.Model) -> dict[str, list[BatchNormalization]]:
+    owner = {id(variable): part_of(name) for name, variable in automl_names(model).items()}
+    found: dict[str, list[BatchNormalization]] = {part: [] for part in PARTS}
+    for layer in model._flatten_layers():
+        if isinstance(layer, BatchNormalization):
+            found[owner[id(layer.gamma)]].append(layer)
+    return found
