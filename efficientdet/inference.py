@@ -24,25 +24,26 @@ class Detector:
     Args:
         model: from `build_detector`.
         config: as the model was built with; `max_nms_inputs=0` becomes AutoML's 5000 of evaluation.
-        values: returns (trainables, non-trainables) to run with; default: the model's own. The
-            trainer passes its averages here, without touching the weights that it trains.
+
+    Attributes:
+        values: (trainables, non-trainables) to run with; at first the model's own. The trainer sets
+            its averages here, without touching the weights that it trains.
     """
 
-    def __init__(self, model: keras.Model, config: Config, values: Any = None):
+    def __init__(self, model: keras.Model, config: Config):
         nms = dataclasses.replace(
             config.nms_configs, max_nms_inputs=config.nms_configs.max_nms_inputs or EVAL_NMS_INPUTS
         )
         self._model, self._config = model, dataclasses.replace(config, nms_configs=nms)
-        self._values = values or (lambda: _values_of(model))
+        self.values = _values_of(model)
         self._anchors = Anchors(config).boxes
         self._detect = backend.compile_pure(self._pure_detect)
         self._evaluate = backend.compile_pure(self._pure_evaluate)
 
     def detect(self, batch: Mapping[str, np.ndarray]) -> list[FrameDetections]:
         """Detections of a batch with `images`, `image_scale`, `source_id` (and `valid`)."""
-        trainables, statistics = self._values()
         found = self._detect(
-            trainables, statistics, np.asarray(batch["images"]), np.asarray(batch["image_scale"])
+            *self.values, np.asarray(batch["images"]), np.asarray(batch["image_scale"])
         )
         return _frames(found, batch)
 
@@ -50,11 +51,8 @@ class Detector:
         self, batch: Mapping[str, np.ndarray]
     ) -> tuple[list[FrameDetections], dict[str, float]]:
         """Detections, and the sums of the losses over the valid images with `num_positives`."""
-        trainables, statistics = self._values()
         keys = ("images", "image_scale", "boxes", "classes", "valid")
-        found, sums = self._evaluate(
-            trainables, statistics, *(np.asarray(batch[key]) for key in keys)
-        )
+        found, sums = self._evaluate(*self.values, *(np.asarray(batch[key]) for key in keys))
         return _frames(found, batch), {key: float(value) for key, value in sums.items()}
 
     def _outputs(self, trainables: list, statistics: list, images: Any) -> tuple[list, list]:

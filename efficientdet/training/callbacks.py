@@ -38,7 +38,7 @@ class Callback:
 
 
 class ProgressBar(Callback):
-    """Epoch, bar, smoothed losses, lr, img/s, data wait, memory, ETA; lines where no terminal is."""
+    """Epoch, bar, smoothed losses, lr, img/s, data wait, memory, ETA; plain lines in a log."""
 
     def __init__(self, console: Console):
         self._console = console

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: AutoML's files (`model.ckpt-N`, `checkpoint`), plus where training is."""
+"""The checkpoints of a run: AutoML's files (`model.ckpt-N`, `checkpoint`), where training is."""
 
 import dataclasses
 import json
@@ -106,7 +106,7 @@ class Checkpoints:
         return None
 
     def archive(self, step: int, metric: str, value: float, metrics: Mapping[str, float]) -> None:
-        """Copies one checkpoint to `archive/` as the best so far (AutoML's folder and file names)."""
+        """Copies a checkpoint to `archive/` as the best so far (AutoML's folder and file names)."""
         archive = self.folder / "archive"
         archive.mkdir(exist_ok=True)
         for suffix in (DATA_SUFFIX, INDEX_SUFFIX):

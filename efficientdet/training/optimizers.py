@@ -95,13 +95,23 @@ def make_optimizer(config: Config) -> Optimizer:
 
 
 def clip_by_global_norm(gradients: list, max_norm: float) -> tuple[list, object]:
-    """Scales gradients together so that their joint L2 norm is at most `max_norm` (0: no limit).
+    """Limits the joint L2 norm of the gradients to `max_norm` (0: no limit).
+
+    As in AutoML each gradient alone is limited first, so that one huge gradient does not take the
+    others down to nothing.
 
     Returns:
-        (the gradients, their norm before clipping: float32 scalar)
+        (the gradients, their joint norm before clipping: float32 scalar)
     """
-    norm = ops.sqrt(sum(ops.sum(ops.square(gradient)) for gradient in gradients))
+    norms = ops.sqrt(ops.stack([ops.sum(ops.square(gradient)) for gradient in gradients]))
+    joint = _joint(norms)
     if not max_norm:
-        return gradients, norm
-    scale = max_norm / ops.maximum(norm, max_norm)
-    return [gradient * scale for gradient in gradients], norm
+        return gradients, joint
+    limited = _joint(ops.minimum(norms, max_norm))
+    factors = max_norm / ops.maximum(norms, max_norm) * max_norm / ops.maximum(limited, max_norm)
+    factors = ops.unstack(factors, len(gradients))
+    return [g * factor for g, factor in zip(gradients, factors, strict=True)], joint
+
+
+def _joint(norms):
+    return ops.sqrt(ops.sum(ops.square(norms)))

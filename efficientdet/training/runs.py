@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from efficientdet.checkpoint.restore import restore
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
-from efficientdet.evaluation.frames import FrameDetections, read_truths
+from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.images import find_images, image_batches
@@ -79,7 +78,7 @@ def train(
     best_metric: str,
     preflight: bool,
 ) -> None:
-    """Trains (and evaluates after each epoch, if `val_pattern`), from the start or from where it is.
+    """Trains, and evaluates after each epoch if there is a `val_pattern`; resumes where it can.
 
     Args:
         model_dir: folder of the run; a checkpoint in it is gone on from.
@@ -334,26 +333,9 @@ def _epoch_evaluation(
     console: Console,
 ) -> Callable[[Learner], Evaluated]:
     """The evaluation as a function of the learner; its detector is compiled once a model."""
-    say = _printer(console)
-    count = min(
-        _obeyed("eval_samples", eval_samples, records.num_examples, say), records.num_examples
-    )
-    pipeline = InputPipeline(
-        records.files,
-        config,
-        batch_size=batch_size,
-        training=False,
-        num_classes=config.num_classes,
-        max_instances=max(1, records.max_objects),
-    )
-    num_batches = math.ceil(count / batch_size)
+    said = _obeyed("eval_samples", eval_samples, records.num_examples, _printer(console))
     validator = Validator(
-        lambda: islice(pipeline.batches(), num_batches),
-        read_truths(records.files, records.label_map)[:count],
-        num_batches=num_batches,
-        config=config,
-        label_map=records.label_map,
-        console=console,
+        records, config, batch_size, num_images=min(said, records.num_examples), console=console
     )
     detectors: dict[int, Detector] = {}
 
@@ -361,13 +343,11 @@ def _epoch_evaluation(
         key = id(learner.model)
         if key not in detectors:
             detectors.clear()
-            state = learner.state
-            detectors[key] = Detector(learner.model, learner.config, state.evaluation_values)
+            detectors[key] = Detector(learner.model, learner.config)
+        detectors[key].values = learner.state.evaluation_values()
         evaluated = validator(detectors[key])
-        evaluated.result.print_table(console)
-        losses = ", ".join(f"{k} {v:.4f}" for k, v in evaluated.metrics.items() if k[:4] == "val_")
-        say(f"{len(validator.truths)} images: {losses}")
-        save_image(evaluated.strip, model_dir / "eval" / "predicted_and_true.png")
+        validator.show(evaluated)
+        validator.write(evaluated, model_dir / "eval", f"{config.name}, {model_dir}")
         return evaluated
 
     return run

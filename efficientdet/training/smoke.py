@@ -1,4 +1,6 @@
-"""One training step of a small D0 on whatever device there is: `python -m efficientdet.training.smoke`.
+"""One training step of a small D0 on whatever device there is.
+
+    python -m efficientdet.training.smoke
 
 Says on which device it ran. Exit code 1, with the library's own error, if it cannot run there.
 """

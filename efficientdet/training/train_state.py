@@ -1,6 +1,7 @@
 """Everything that one training step reads and changes, under the names of AutoML's checkpoints."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -23,6 +24,9 @@ class TrainState:
     `read()` and `write()` exchange plain tensors with the pure step; `arrays()` and `load()`
     exchange numpy arrays with a checkpoint: variable X is stored as `X`, its shadow as
     `X/ExponentialMovingAverage`, its slots as `X/Momentum` or `X/Adam`, `X/Adam_1`.
+
+    Slots and shadows are one flat vector each: the update of some 500 variables is then a dozen
+    operations, not ten thousand, which are traced, optimised and scheduled in every run.
     """
 
     def __init__(self, model: keras.Model, optimizer: Optimizer, config: Config):
@@ -33,34 +37,23 @@ class TrainState:
         self.statistics = list(model.non_trainable_variables)
         self._statistic_names = [name_of.get(id(variable)) for variable in self.statistics]
         self.has_ema = config.moving_average_decay > 0
-        self._optimizer = optimizer
-        slots = optimizer.init([ops.convert_to_tensor(v.value) for v in self.trainables])
+        self._slot_names = optimizer.slot_names
+        slots = optimizer.init([self.flat(self.trainables)])
         self._groups: dict[str, list[keras.Variable]] = {
             "trainables": self.trainables,
             "statistics": self.statistics,
-            **{
-                name: _variables(slot)
-                for name, slot in zip(optimizer.slot_names, slots, strict=True)
-            },
-            "shadows": _variables([v.value for v in self._averaged]) if self.has_ema else [],
+            **{name: _variables(slot) for name, slot in zip(self._slot_names, slots, strict=True)},
+            "shadows": _variables(self.averaged(self.read_weights())) if self.has_ema else [],
             **{name: _variables([np.float32(x)]) for name, x in _SCALARS.items()},
         }
 
-    def averaged_values(self, values: Mapping[str, list]) -> list:
-        """Of a state as `read()` gives it: what the EMA follows, in the order of the shadows."""
-        named = zip(values["statistics"], self._statistic_names, strict=True)
-        return values["trainables"] + [value for value, name in named if name]
-
-    @property
-    def _averaged(self) -> list[keras.Variable]:
-        return self.averaged_values({"trainables": self.trainables, "statistics": self.statistics})
+    def read_weights(self) -> dict[str, list]:
+        """The values of the model's own variables."""
+        return {"trainables": _values(self.trainables), "statistics": _values(self.statistics)}
 
     def read(self) -> dict[str, list]:
         """The values of all variables, by group."""
-        return {
-            group: [ops.convert_to_tensor(v.value) for v in variables]
-            for group, variables in self._groups.items()
-        }
+        return {group: _values(variables) for group, variables in self._groups.items()}
 
     def write(self, values: Mapping[str, list]) -> None:
         """Stores what the pure step returned."""
@@ -68,54 +61,100 @@ class TrainState:
             for variable, value in zip(variables, values[group], strict=True):
                 variable.assign(value)
 
+    @staticmethod
+    def flat(tensors: Sequence[Any]) -> Any:
+        """One float32 vector of all elements."""
+        return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tensors])
+
+    def unflat(self, vector: Any) -> list:
+        """The tensors of the trainables' shapes that `flat` made `vector` of."""
+        return _unflat(vector, self.trainables)
+
+    def averaged(self, values: Mapping[str, list]) -> list:
+        """[flat trainables, flat BN statistics]: what the EMA follows."""
+        named = zip(values["statistics"], self._statistic_names, strict=True)
+        return [
+            self.flat(values["trainables"]),
+            self.flat([value for value, name in named if name]),
+        ]
+
     def evaluation_values(self) -> tuple[list, list]:
         """(trainables, statistics) to evaluate with: the EMA shadows where there are any."""
-        statistics = [v.value for v in self.statistics]
+        values = self.read_weights()
         if not self.has_ema:
-            return [v.value for v in self.trainables], statistics
-        shadows = [v.value for v in self._groups["shadows"]]
-        averaged = iter(shadows[len(self.trainables) :])
-        merged = [
+            return values["trainables"], values["statistics"]
+        trainables, statistics = _values(self._groups["shadows"])
+        averaged = iter(_unflat(statistics, self._named_statistics))
+        return self.unflat(trainables), [
             next(averaged) if name else value
-            for name, value in zip(self._statistic_names, statistics, strict=True)
+            for name, value in zip(self._statistic_names, values["statistics"], strict=True)
         ]
-        return shadows[: len(self.trainables)], merged
 
     def reset_shadows(self) -> None:
         """Starts the averages at the present values (after a checkpoint was restored)."""
-        for shadow, variable in zip(self._groups["shadows"], self._averaged, strict=False):
-            shadow.assign(variable.value)
+        if self.has_ema:
+            values = self.averaged(self.read_weights())
+            for shadow, value in zip(self._groups["shadows"], values, strict=True):
+                shadow.assign(value)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Name -> array of the whole state."""
-        return {name: ops.convert_to_numpy(v.value) for name, v in self._stored().items()}
+        arrays = {name: ops.convert_to_numpy(v.value) for name, v in self._stored().items()}
+        for variable, names, shaped in self._flat_groups():
+            parts = map(ops.convert_to_numpy, _unflat(variable.value, shaped))
+            arrays |= dict(zip(names, parts, strict=True))
+        return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
         """Sets every variable that `arrays` names; returns the names that were absent."""
-        stored = self._stored()
-        for name in stored.keys() & arrays.keys():
-            stored[name].assign(arrays[name].astype(stored[name].dtype))
-        return sorted(stored.keys() - arrays.keys())
+        present = self.arrays()
+        merged = present | {name: arrays[name] for name in present.keys() & arrays.keys()}
+        for name, variable in self._stored().items():
+            variable.assign(merged[name].astype(variable.dtype))
+        for variable, names, _ in self._flat_groups():
+            variable.assign(np.concatenate([np.ravel(merged[name]) for name in names]))
+        return sorted(present.keys() - arrays.keys())
+
+    @property
+    def _named_statistics(self) -> list[keras.Variable]:
+        named = zip(self.statistics, self._statistic_names, strict=True)
+        return [variable for variable, name in named if name]
 
     def _stored(self) -> dict[str, keras.Variable]:
+        """The variables that are stored as they are."""
         statistic_names = [n or f"state/{i}" for i, n in enumerate(self._statistic_names)]
-        averaged = self.names + [name for name in self._statistic_names if name]
-        slots = {
-            f"{name}/{slot}": variable
-            for slot in self._optimizer.slot_names
-            for name, variable in zip(self.names, self._groups[slot], strict=True)
-        }
         return (
             dict(zip(self.names, self.trainables, strict=True))
             | dict(zip(statistic_names, self.statistics, strict=True))
-            | slots
-            | {f"{n}/{EMA}": v for n, v in zip(averaged, self._groups["shadows"], strict=False)}
             | {f"state/{name}": self._groups[name][0] for name in _SCALARS}
         )
 
+    def _flat_groups(self) -> list[tuple[keras.Variable, list[str], list[keras.Variable]]]:
+        """(flat variable, names of its parts, variables of their shapes)."""
+        groups = [
+            (self._groups[slot][0], [f"{name}/{slot}" for name in self.names], self.trainables)
+            for slot in self._slot_names
+        ]
+        if self.has_ema:
+            trainables, statistics = self._groups["shadows"]
+            names = [f"{name}/{EMA}" for name in self._statistic_names if name]
+            groups.append((trainables, [f"{name}/{EMA}" for name in self.names], self.trainables))
+            groups.append((statistics, names, self._named_statistics))
+        return groups
 
-def _variables(values: list[Any]) -> list[keras.Variable]:
+
+def _values(variables: Sequence[keras.Variable]) -> list:
+    return [ops.convert_to_tensor(variable.value) for variable in variables]
+
+
+def _variables(values: Sequence[Any]) -> list[keras.Variable]:
     return [
         keras.Variable(ops.convert_to_numpy(value), dtype="float32", trainable=False)
         for value in values
     ]
+
+
+def _unflat(vector: Any, shaped: Sequence[keras.Variable]) -> list:
+    ends = np.cumsum([math.prod(variable.shape) for variable in shaped])
+    parts = ops.split(vector, ends[:-1].tolist())
+    return [ops.reshape(part, v.shape) for part, v in zip(parts, shaped, strict=True)]

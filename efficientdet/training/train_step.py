@@ -85,16 +85,8 @@ class TrainStep:
             for g, d, mask in zip(gradients, decay, self._masks, strict=True)
         ]
         gradients, norm = clip_by_global_norm(gradients, config.clip_gradients_norm)
-        updated = self._apply(state, gradients, statistics, positives, inputs)
         finite = ops.isfinite(norm) & ops.isfinite(logs["loss"])
-        new_state = {
-            group: [
-                ops.where(finite, new, old)
-                for new, old in zip(updated[group], old_values, strict=True)
-            ]
-            for group, old_values in state.items()
-        }
-        new_state |= self._next_loss_scale(state, finite)
+        new_state = self._apply(state, finite, gradients, statistics, positives, inputs)
         logs |= {
             "gradient_norm": norm,
             "num_positives": ops.sum(assigned.num_positives),
@@ -150,35 +142,58 @@ class TrainStep:
         return losses.l2_loss(named, self._config), None
 
     def _apply(
-        self, state: State, gradients: list, statistics: list, positives: Any, inputs: Mapping
+        self,
+        state: State,
+        finite: Any,
+        gradients: list,
+        statistics: list,
+        positives: Any,
+        inputs: Mapping[str, Any],
     ) -> State:
-        slot_names = self._optimizer.slot_names
+        """The state after the update; where something was not finite, the state before it."""
+
+        def unless_bad(new: list, old: list) -> list:
+            return [ops.where(finite, n, o) for n, o in zip(new, old, strict=True)]
+
+        flat, slot_names = self._state.flat, self._optimizer.slot_names
+        weights, slots = flat(state["trainables"]), [state[name] for name in slot_names]
         updates = state["updates"][0] + 1.0
-        values, slots = self._optimizer.update(
-            state["trainables"],
-            gradients,
-            [state[name] for name in slot_names],
-            inputs["learning_rate"],
+        values, new_slots = self._optimizer.update(
+            [weights],
+            [flat(gradients)],
+            slots,
+            inputs["learning_rate"] * self._learning_rate_scales(),
             updates,
-            masks=self._masks,
-            lr_scales=self._lr_scales,
         )
         new = {
             **state,
-            "trainables": values,
-            "statistics": statistics,
-            **dict(zip(slot_names, slots, strict=True)),
-            "positives": [positives],
-            "updates": [updates],
+            "trainables": self._state.unflat(*unless_bad(values, [weights])),
+            "statistics": unless_bad(statistics, state["statistics"]),
+            "positives": unless_bad([positives], state["positives"]),
+            "updates": unless_bad([updates], state["updates"]),
+            **self._next_loss_scale(state, finite),
         }
+        for name, slot, old in zip(slot_names, new_slots, slots, strict=True):
+            new[name] = unless_bad(slot, old)
         if self._state.has_ema:
-            new["shadows"] = ema_update(
+            shadows = ema_update(
                 state["shadows"],
-                self._state.averaged_values(new),
+                self._state.averaged(new),
                 inputs["step"] + 1.0,
                 self._config.moving_average_decay,
             )
+            new["shadows"] = unless_bad(shadows, state["shadows"])
         return new
+
+    def _learning_rate_scales(self) -> Any:
+        """1.0, or a vector for the flat weights: 0 where frozen, else the variable's own scale."""
+        scales = [s * m for s, m in zip(self._lr_scales, self._masks, strict=True)]
+        if set(scales) == {1.0}:
+            return 1.0
+        weights = self._state.trainables
+        return self._state.flat(
+            [ops.full(w.shape, s) for w, s in zip(weights, scales, strict=True)]
+        )
 
     def _loss_scale(self, state: State) -> Any:
         if not self._dynamic_scale:

@@ -1,19 +1,29 @@
 """One evaluation: the network over all validation records, losses, both metrics, a picture."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
+from efficientdet.atomic import atomic_open
 from efficientdet.config import Config
-from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.evaluation.evaluate import Result, evaluate
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth
+from efficientdet.evaluation.frames import FrameDetections, read_truths
+from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
+from efficientdet.input.pipeline import InputPipeline
+from efficientdet.input.record_set import RecordSet
+from efficientdet.visualize import eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
-from efficientdet.visualize.drawing import sheet
+from efficientdet.visualize.drawing import save_image, sheet
 
 Batch = Mapping[str, np.ndarray]
 STRIP_IMAGES = 6
@@ -39,23 +49,34 @@ class Validator:
     """Evaluates on one set of records; reads their ground truth once.
 
     Args:
-        batches: makes an iterator over all validation batches, the last one filled up.
-        truths: every frame of the records.
+        records: what to evaluate on.
+        batch_size: images at once; no figure depends on it.
+        num_images: the first so many.
     """
 
     def __init__(
         self,
-        batches: Callable[[], Iterable[Batch]],
-        truths: Sequence[FrameTruth],
-        *,
-        num_batches: int,
+        records: RecordSet,
         config: Config,
-        label_map: LabelMap,
+        batch_size: int,
+        *,
+        num_images: int,
         console: Console,
     ):
-        self._batches, self.truths, self._num_batches = batches, truths, num_batches
-        self._config, self.label_map, self._console = config, label_map, console
-        self._by_id = {truth.source_id: truth for truth in truths}
+        self._config, self._console = config, console
+        self.label_map = records.label_map
+        self._pipeline = InputPipeline(
+            records.files,
+            config,
+            batch_size=batch_size,
+            training=False,
+            num_classes=config.num_classes,
+            max_instances=max(1, records.max_objects),
+        )
+        self._num_batches = math.ceil(num_images / batch_size)
+        self.truths = read_truths(records.files, records.label_map)[:num_images]
+        self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
+        self._split = records.manifest.split if records.manifest else "unknown"
 
     def __call__(self, detector: Detector) -> Evaluated:
         """Runs `detector` over everything and scores it.
@@ -66,21 +87,45 @@ class Validator:
         detections: list[FrameDetections] = []
         sums: dict[str, float] = {}
         pictures: list[np.ndarray] = []
-        for batch in self._tracked():
+        for batch in self._batches():
             found, losses = detector.evaluate(batch)
             detections += found
             sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
-            for image, frame in zip(batch["images"], found, strict=False):
-                if len(pictures) < STRIP_IMAGES:
-                    pictures.append(self._picture(image, frame, batch))
+            for row, frame in enumerate(found[: STRIP_IMAGES - len(pictures)]):
+                pictures.append(self._picture(batch, row, frame))
         result = evaluate(self.truths, detections, self.label_map)
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         return Evaluated(result.metrics | losses, result, detections, sheet(pictures, columns=2))
 
-    def _tracked(self) -> Iterator[Batch]:
+    def show(self, evaluated: Evaluated) -> None:
+        """Prints the tables and the losses."""
+        evaluated.result.print_table(self._console)
+        losses = {k: v for k, v in evaluated.metrics.items() if k.startswith("val_")}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        self._console.print(f"{len(self.truths)} images, split {self._split}: {text}")
+
+    def write(self, evaluated: Evaluated, folder: Path, description: str) -> None:
+        """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, a picture.
+
+        Args:
+            description: which checkpoint was judged.
+        """
+        result = evaluated.result
+        write_kitti(folder / "results", evaluated.detections, self.label_map)
+        write_coco(folder / "detections.json", evaluated.detections)
+        names = self.label_map.names
+        with atomic_open(folder / "thresholds.json") as file:
+            json.dump({names[i]: score for i, score in result.score_thresholds.items()}, file)
+        save_image(evaluated.strip, folder / "predicted_and_true.png")
+        images = {frame.source_id: self._pixels(frame.source_id) for frame in result.worst_frames}
+        eval_report.write(
+            folder / "report.html", result, images, f"{description}, split {self._split}"
+        )
+
+    def _batches(self) -> Iterator[Batch]:
         yield from track(
-            self._batches(),
+            islice(self._pipeline.batches(), self._num_batches),
             total=self._num_batches,
             description="evaluating",
             console=self._console,
@@ -88,14 +133,19 @@ class Validator:
             disable=not self._console.is_terminal,
         )
 
-    def _picture(self, image: np.ndarray, frame: FrameDetections, batch: Batch) -> np.ndarray:
+    def _pixels(self, source_id: str) -> np.ndarray:
+        """The original image of one frame, uint8 [H, W, 3]."""
+        example = parse_example(self._pipeline.index.read(self._numbers[source_id]))
+        return tf.io.decode_image(example["image"], 3, expand_animations=False).numpy()
+
+    def _picture(self, batch: Batch, row: int, frame: FrameDetections) -> np.ndarray:
         """The network's view of one frame with true (dashed) and predicted (solid) boxes."""
-        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in batch["source_id"]]
-        row = ids.index(frame.source_id)
         scale = float(batch["image_scale"][row])
         height, width = (round(side / scale) for side in batch["original_hw"][row])
         mean, std = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
-        pixels = np.clip(image[:height, :width] * std + mean, 0, 255).astype(np.uint8)
-        pixels = draw_truth(pixels, self._by_id[frame.source_id], self.label_map, scale=scale)
+        pixels = batch["images"][row][:height, :width] * std + mean
+        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+        truth = self.truths[self._numbers[frame.source_id]]
+        pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
         thresholds = dict.fromkeys(self.label_map.names, STRIP_SCORE)
         return draw_detections(pixels, frame, self.label_map, thresholds, scale=scale)

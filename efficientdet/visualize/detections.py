@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.evaluation.boxes import box_array
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth, box_array
 from efficientdet.visualize.drawing import class_colour, draw_boxes
 
 
