@@ -281,7 +281,8 @@ def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cel
     hits = hit_det[hit][np.argsort(-frames.det_score[hit_det[hit]], kind="stable")]
 
     can_be_false = det_counts & (frames.det_dont_care <= min_overlap)
-    best_first = np.lexsort((det, np.where(det_small[det], 0, -overlap), det_small[det], truth))
+    # Greatest overlap first, then the ignored detections, ties in file order.
+    best_first = np.lexsort((det, np.where(det_small[det], 0, -overlap), truth))
     matched, tp, fp = _second_matching(
         frames, truth[best_first], det[best_first], truth_counts, det_counts, can_be_false
     )

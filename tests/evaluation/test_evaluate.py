@@ -1,0 +1,76 @@
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
+from efficientdet.evaluation.coco import SUMMARY
+from efficientdet.evaluation.evaluate import evaluate
+from efficientdet.evaluation.frames import FrameTruth
+
+
+@pytest.fixture
+def result(make_object, make_detections, label_map):
+    """One car found, one missed; a false pedestrian; no cyclist."""
+    objects = [make_object(), make_object(box=(200, 0, 300, 50)), make_object("Pedestrian")]
+    truths = [FrameTruth("000000", 1242, 375, objects), FrameTruth("000001", 1242, 375, [])]
+    rows = [((0, 0, 100, 50), 0.9, 1), ((0, 0, 100, 50), 0.8, 2), ((500, 0, 540, 90), 0.3, 2)]
+    return evaluate(truths, [make_detections(*rows)], label_map)
+
+
+def test_metrics_have_the_names_of_automl_and_kitti(result):
+    metrics = result.metrics
+    assert set(SUMMARY) - set(metrics) == {"APs", "APl", "ARs", "ARl"}  # all objects are medium
+    assert metrics["AP_/Car"] == pytest.approx(51 / 101)
+    assert metrics["AP50_/Pedestrian"] == pytest.approx(1)
+    assert metrics["kitti/Car_moderate_R40"] == 0.0
+    assert metrics["kitti/Car_moderate_R11"] == pytest.approx(1 / 11)
+
+
+def test_what_has_no_ground_truth_is_no_metric(result):
+    """Neither -1 nor NaN may reach a chart or a JSON file."""
+    assert not [name for name in result.metrics if "Cyclist" in name]
+    assert "APs" not in result.metrics
+    assert all(0 <= value <= 1 for value in result.metrics.values())
+    json.dumps(result.metrics, allow_nan=False)
+
+
+def test_every_frame_has_its_detections(result):
+    assert [frame.source_id for frame in result.detections] == ["000000", "000001"]
+    assert len(result.detections[1].scores) == 0
+
+
+def test_the_table_says_where_there_is_no_ground_truth(result):
+    console = Console(width=100, file=io.StringIO())
+    result.print_table(console)
+    rows = [line for line in console.file.getvalue().splitlines() if "Cyclist" in line]
+    assert ["no ground truth" in row for row in rows] == [True] * 4 + [False]
+    assert "n <= 40" in console.file.getvalue()
+
+
+def test_a_merged_class_is_one_id_for_coco_and_its_first_type_for_kitti(
+    make_object, make_detections
+):
+    merged = LabelMap((("Car", "Van"), ("Pedestrian", "Person_sitting")))
+    objects = [make_object("Van"), make_object(box=(200, 0, 300, 50))]
+    found = make_detections(((0, 0, 100, 50), 0.9, 1), ((200, 0, 300, 50), 0.8, 1))
+    result = evaluate([FrameTruth("000000", 0, 0, objects)], [found], merged)
+    assert result.coco.num_objects[1] == 2
+    assert result.metrics["AP_/Car"] == pytest.approx(1)
+    moderate = next(c for c in result.kitti if c.difficulty.name == "moderate")
+    assert (moderate.num_objects, moderate.precision[0]) == (1, 1.0)
+
+
+def test_detections_of_an_unknown_frame_are_an_error(make_detections, label_map):
+    with pytest.raises(UserError, match="'000009', which has no ground truth"):
+        evaluate([], [make_detections(source_id="000009")], label_map)
+
+
+def test_a_frame_that_comes_twice_is_an_error(make_detections, label_map):
+    truth = FrameTruth("000000", 0, 0, [])
+    with pytest.raises(UserError, match="came twice"):
+        evaluate([truth], [make_detections(), make_detections()], label_map)
+    with pytest.raises(UserError, match="share a source_id"):
+        evaluate([truth, truth], [], label_map)

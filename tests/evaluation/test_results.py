@@ -1,0 +1,53 @@
+import json
+
+import numpy as np
+
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.evaluation import kitti, results
+from efficientdet.evaluation.folders import CLASS_NAMES, read_result_folder
+from efficientdet.evaluation.frames import FrameDetections
+
+
+def test_result_files_give_the_same_ap(random_frames, tmp_path):
+    truths, detections = random_frames(5, num_frames=12, ties=False)
+    detections = [
+        FrameDetections(d.source_id, d.boxes, d.scores.astype(np.float32), d.classes)
+        for d in detections
+    ]
+    label_map = LabelMap.kitti()
+    results.write_kitti(tmp_path, detections, label_map)
+    names = [truth.source_id for truth in truths]
+    folder = read_result_folder(tmp_path, names)
+    assert (folder.missing, folder.unwanted) == ([], [])
+    again = kitti.evaluate(truths, folder.detections, CLASS_NAMES)
+    expected = kitti.evaluate(truths, detections, label_map.names)
+    assert any(curve.r40 > 0 for curve in expected)
+    for one, other in zip(again, expected, strict=True):
+        np.testing.assert_array_equal(one.precision, other.precision)
+
+
+def test_kitti_lines(make_detections, tmp_path):
+    merged = LabelMap((("Van", "Car"), ("Cyclist",)))
+    frames = [
+        make_detections(((1.5, 2, 30.25, 40), 0.125, 2), ((0, 0, 1, 1), 1e-7, 1)),
+        make_detections(source_id="000003"),
+    ]
+    results.write_kitti(tmp_path / "results", frames, merged)
+    assert (tmp_path / "results/000000.txt").read_text() == (
+        "Cyclist -1 -1 -10 1.5000 2.0000 30.2500 40.0000 -1 -1 -1 -1000 -1000 -1000 -10 0.125\n"
+        "Van -1 -1 -10 0.0000 0.0000 1.0000 1.0000 -1 -1 -1 -1000 -1000 -1000 -10 1e-07\n"
+    )
+    assert (tmp_path / "results/000003.txt").read_text() == ""
+    assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["000000.txt", "000003.txt"]
+
+
+def test_coco_json(make_detections, tmp_path):
+    frames = [
+        make_detections(((1.5, 2, 30.25, 40), 0.125, 2), source_id="000042"),
+        make_detections(((0, 0, 1, 1), 0.5, 1), source_id="street_7"),
+    ]
+    results.write_coco(tmp_path / "detections.json", frames)
+    assert json.loads((tmp_path / "detections.json").read_text()) == [
+        {"image_id": 42, "category_id": 2, "bbox": [1.5, 2, 28.75, 38], "score": 0.125},
+        {"image_id": "street_7", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5},
+    ]
