@@ -26,6 +26,8 @@ from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.dataset.street import AHEAD, HEIGHT_PX, WIDTH, Canvas, Figure
 
+FIRST_ID = 900_000  # beyond KITTI's own ids, so that nobody looks up their drives
+
 _MIN_HEIGHT = 18  # pixels; smaller figures are not labelled, as in KITTI
 _VISIBLE = ((0.85, 0), (0.45, 1), (0.12, 2))  # least share of pixels seen -> occluded
 _MAX_TRUNCATED = 0.9
@@ -33,7 +35,7 @@ _NOISE = 6  # of 255
 
 
 def render_set(root: str | Path, num_frames: int, seed: int = 0) -> None:
-    """Writes `training/{image_2,label_2}/000000.*` and, last, `ImageSets/{train,val}.txt`.
+    """Writes `training/{image_2,label_2}/900000.*` and, last, `ImageSets/{train,val}.txt`.
 
     Every fifth frame is for validation. Frames are independent of each other: what a frame shows
     depends on the seed and its number alone.
@@ -43,7 +45,7 @@ def render_set(root: str | Path, num_frames: int, seed: int = 0) -> None:
     written = map_in_order(write, range(num_frames))
     for _ in track(written, f"Rendering {num_frames} frames", total=num_frames, transient=True):
         pass
-    names = [f"{frame:06d}" for frame in range(num_frames)]
+    names = [_name(frame) for frame in range(num_frames)]
     for subset, chosen in (
         ("val", names[4::5] or names[-1:]),
         ("train", [name for i, name in enumerate(names) if i % 5 != 4] or names[:1]),
@@ -75,14 +77,18 @@ def render_frame(seed: int, frame: int) -> tuple[Image.Image, list[KittiObject]]
     return _photograph(canvas.image, rng), [*reversed(objects), *regions]
 
 
+def _name(frame: int) -> str:
+    return str(FIRST_ID + frame)
+
+
 def _write_frame(root: Path, seed: int, frame: int) -> None:
     image, objects = render_frame(seed, frame)
     encoded = io.BytesIO()
     image.save(encoded, "PNG", compress_level=1)
     folder = root / "training"
-    with atomic_open(folder / "image_2" / f"{frame:06d}.png", "wb") as file:
+    with atomic_open(folder / "image_2" / f"{_name(frame)}.png", "wb") as file:
         file.write(encoded.getvalue())
-    with atomic_open(folder / "label_2" / f"{frame:06d}.txt") as file:
+    with atomic_open(folder / "label_2" / f"{_name(frame)}.txt") as file:
         file.writelines(f"{item.line}\n" for item in objects)
 
 

@@ -138,14 +138,13 @@ def test_the_set_is_a_kitti_folder(tmp_path, frames):
         for subset in ("train", "val")
     }
     assert names == {
-        "train": ["000000", "000001", "000002", "000003", "000005", "000006"],
-        "val": ["000004"],
+        "train": ["900000", "900001", "900002", "900003", "900005", "900006"],
+        "val": ["900004"],
     }
     for frame in range(7):
-        path = tmp_path / "training" / "image_2" / f"{frame:06d}.png"
+        path = tmp_path / "training" / "image_2" / f"{900_000 + frame}.png"
         image = Image.open(path)
         assert image.format == "PNG" and image.tobytes() == frames[frame][0].tobytes()
-        assert (
-            read_labels(tmp_path / "training" / "label_2" / f"{frame:06d}.txt") == frames[frame][1]
-        )
+        label = tmp_path / "training" / "label_2" / f"{900_000 + frame}.txt"
+        assert read_labels(label) == frames[frame][1]
     assert not list(tmp_path.rglob("*.tmp"))
