@@ -79,13 +79,12 @@ def _judge(truths: Sequence[FrameTruth], results: ResultFolder, console: Console
 def _warn(truths: Sequence[FrameTruth], results: ResultFolder, console: Console) -> None:
     if results.missing:
         console.print(
-            f"[yellow]warning:[/] {len(results.missing)} of {len(truths)} frames have no result "
-            f"file, the first is {results.missing[0]}.txt; they count as frames without detections "
-            "(KITTI's server wants a file for each, empty if need be; --split_file names the "
-            "frames to judge)"
+            f"[yellow]warning:[/] no result file for {len(results.missing)} of {len(truths)} frames, "
+            f"first {results.missing[0]}.txt; they count as frames without detections (KITTI's "
+            "server wants a file for each, empty if need be; --split_file names the frames to judge)"
         )
     if results.unwanted:
         console.print(
-            f"[yellow]warning:[/] {len(results.unwanted)} files belong to no frame that is judged "
-            f"and were not read, the first is {results.unwanted[0]}"
+            "[yellow]warning:[/] files of no frame that is judged, not read: "
+            f"{len(results.unwanted)}, first {results.unwanted[0]}"
         )

@@ -1,0 +1,94 @@
+import pytest
+
+from efficientdet.errors import UserError
+from efficientdet.evaluation.folders import read_label_folder, read_result_folder
+
+LINE = "Car 0 0 -1.5 10.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
+FOUND = f"{LINE} 0.75"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for number in range(3):
+        (tmp_path / f"00000{number}.txt").write_text(FOUND + "\n")
+    return tmp_path
+
+
+def test_labels_of_every_file_or_of_a_list(folder):
+    assert [t.source_id for t in read_label_folder(folder)] == ["000000", "000001", "000002"]
+    (truth,) = read_label_folder(folder, ["000001"])
+    assert (truth.source_id, truth.objects[0].bottom) == ("000001", 70)
+
+
+def test_no_labels_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no label file"):
+        read_label_folder(tmp_path)
+    with pytest.raises(UserError, match="000007.txt"):
+        read_label_folder(tmp_path, ["000007"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FOUND + "\n",
+        FOUND,
+        FOUND + "\r\n",
+        "\ufeff" + FOUND + "\n",
+        "\n" + FOUND + "   \n \t\n",
+        FOUND.replace(" ", "\t"),
+        FOUND.lower(),
+    ],
+    ids=["plain", "no end", "windows", "mark", "blanks", "tabs", "lower case"],
+)
+def test_forms_of_result_files(tmp_path, text):
+    (tmp_path / "000000.txt").write_bytes(text.encode())
+    (frame,) = read_result_folder(tmp_path, ["000000"]).detections
+    assert frame.boxes.tolist() == [[10, 20, 110, 70]]
+    assert (frame.scores.tolist(), frame.classes.tolist()) == ([0.75], [1])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (LINE, "15 columns, expected a 16th, the score"),
+        (FOUND + " 1", "17 columns"),
+        (FOUND.replace("20.0 110", "nan 110"), "'nan' is not a finite number"),
+        (FOUND.replace("0.75", "inf"), "'inf' is not a finite number"),
+        (FOUND.replace("0.75", "high"), "'high' is not a finite number"),
+        (FOUND.replace("Car", "Auto"), "unknown class 'Auto'"),
+        (FOUND.replace("10.0 20.0 110.0", "110.0 20.0 10.0"), "left > right"),
+    ],
+)
+def test_a_bad_result_line_is_named(folder, line, message):
+    (folder / "000001.txt").write_text(f"{FOUND}\n\n{line}\n")
+    with pytest.raises(UserError, match=message) as error:
+        read_result_folder(folder, ["000000", "000001", "000002"])
+    assert "000001.txt:3:" in str(error.value)
+
+
+def test_missing_and_unwanted_files_are_told(folder):
+    (folder / "notes.txt").write_text("not a result")
+    results = read_result_folder(folder, ["000001", "000005"])
+    assert [frame.source_id for frame in results.detections] == ["000001"]
+    assert results.missing == ["000005"]
+    assert results.unwanted == ["000000.txt", "000002.txt", "notes.txt"]
+
+
+def test_an_empty_folder_is_a_result_without_detections(tmp_path):
+    results = read_result_folder(tmp_path, ["000001", "000005"])
+    assert (results.detections, results.missing) == ([], ["000001", "000005"])
+
+
+def test_an_empty_file_is_a_frame_without_detections(folder):
+    (folder / "000001.txt").write_text("")
+    assert len(read_result_folder(folder, ["000001"]).detections[0].scores) == 0
+
+
+def test_results_of_other_frames_are_an_error(folder):
+    with pytest.raises(UserError, match="no file for any of the 1 frames, such as 000009.txt"):
+        read_result_folder(folder, ["000009"])
+
+
+def test_no_folder_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        read_result_folder(tmp_path / "nowhere", ["000000"])
