@@ -79,9 +79,10 @@ def _judge(truths: Sequence[FrameTruth], results: ResultFolder, console: Console
 def _warn(truths: Sequence[FrameTruth], results: ResultFolder, console: Console) -> None:
     if results.missing:
         console.print(
-            f"[yellow]warning:[/] no result file for {len(results.missing)} of {len(truths)} frames, "
-            f"first {results.missing[0]}.txt; they count as frames without detections (KITTI's "
-            "server wants a file for each, empty if need be; --split_file names the frames to judge)"
+            f"[yellow]warning:[/] no result file for {len(results.missing)} of {len(truths)} "
+            f"frames, first {results.missing[0]}.txt; they count as frames without detections "
+            "(KITTI's server wants a file for each, empty if need be; --split_file names the "
+            "frames to judge)"
         )
     if results.unwanted:
         console.print(

@@ -31,10 +31,8 @@ def test_judges_a_folder(folders):
     assert done.returncode == 0, done.stderr
     assert "3 frames. Detections: 2 Car." in done.stdout
     told = " ".join(done.stdout.split())
-    assert "1 of 3 frames have no result file, the first is 000002.txt" in told
-    assert (
-        "1 files belong to no frame that is judged and were not read, the first is 000009" in told
-    )
+    assert "no result file for 1 of 3 frames, first 000002.txt" in told
+    assert "not read: 1, first 000009.txt" in told
     metrics = json.loads((folders / "out/ap.json").read_text())
     assert metrics["kitti/Car_moderate_R40"] == pytest.approx(1 / 40)
     assert (folders / "pr.png").read_bytes().startswith(b"\x89PNG")
