@@ -95,7 +95,8 @@ def train(
     if validation and validation.label_map != label_map:
         raise UserError(f"{val_pattern}: made with another label map than {train_pattern}")
     config = run.config(model_name, _with_classes(overrides, label_map))
-    config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
+    if not run.exists:
+        config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
     _explain_precision(config, say)
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
@@ -276,18 +277,17 @@ def _with_classes(overrides: Mapping[str, Any], label_map: LabelMap) -> dict[str
 def _decide_batch_norm(
     config: Config, batch_size: int | None, *, loaded: bool, say: Callable[[str], None]
 ) -> Config:
-    """Sets `is_training_bn` once, where nobody said it.
+    """At the start of a run: freezes BatchNorm statistics where nobody said what to do.
 
     Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
-    micro-batch is small; a random network has none worth keeping.
+    micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
+    the parts that are frozen as a whole keep theirs.)
     """
-    if config.is_training_bn is not None:
-        return config
     micro = (batch_size or FROZEN_BN_BELOW) // config.grad_accum_steps
-    frozen = loaded and micro < FROZEN_BN_BELOW
-    if frozen:
-        say(f"BatchNorm statistics stay as loaded: {micro} images in a micro-batch are too few")
-    return dataclasses.replace(config, is_training_bn=not frozen)
+    if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
+        return config
+    say(f"BatchNorm statistics stay as loaded: {micro} images in a micro-batch are too few")
+    return dataclasses.replace(config, is_training_bn=False)
 
 
 def _explain_precision(config: Config, say: Callable[[str], None]) -> None:
