@@ -39,7 +39,7 @@ def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray
                 tensors=[tf.constant(arrays[name]) for name in names],
             )
         for suffix in (DATA_SUFFIX, INDEX_SUFFIX):
-            os.replace(folder / f"bundle{suffix}", f"{prefix}{suffix}")
+            (folder / f"bundle{suffix}").replace(f"{prefix}{suffix}")
     except (OSError, tf.errors.OpError) as error:
         message = getattr(error, "message", None) or str(error)
         raise UserError(

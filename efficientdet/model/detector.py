@@ -12,7 +12,13 @@ from efficientdet.model.bifpn import BiFPN, Resample
 from efficientdet.model.heads import box_head, class_head
 
 Tensor = Any
-PARTS = ("backbone", "fpn", "class_head", "box_head")
+_PREFIXES = {
+    "backbone": ("efficientnet-",),
+    "fpn": ("fpn_cells/", "resample_p"),
+    "class_head": ("class_net/",),
+    "box_head": ("box_net/",),
+}
+PARTS = tuple(_PREFIXES)
 
 
 def build_detector(config: Config) -> keras.Model:
@@ -84,11 +90,11 @@ def automl_name(variable: keras.Variable) -> str:
 
 
 def part_of(name: str) -> str:
-    """The part of `PARTS` that an AutoML variable name belongs to."""
-    first = name.split("/")[0]
-    if first.startswith("efficientnet-"):
-        return "backbone"
-    return {"class_net": "class_head", "box_net": "box_head"}.get(first, "fpn")
+    """The part of `PARTS` that an AutoML variable name belongs to; "other" for a foreign name."""
+    for part, prefixes in _PREFIXES.items():
+        if name.startswith(prefixes):
+            return part
+    return "other"
 
 
 def _float32(maps: list[Tensor]) -> list[Tensor]:

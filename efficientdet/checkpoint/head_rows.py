@@ -1,0 +1,92 @@
+"""Carries the prediction rows of the heads to other anchors and other classes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from efficientdet.config import Config
+
+RATIO_TOLERANCE = 0.02  # relative; 1.4 x 0.7 and a ratio of 2.0 are the same shape
+OCTAVE_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class AnchorShapes:
+    """What tells the anchors of one position apart, in channel order.
+
+    Attributes:
+        shapes: (octave in [0, 1), width / height). The scale is not among them: a box is predicted
+            in units of its anchor, so that rows keep their meaning under another `anchor_scale`.
+    """
+
+    shapes: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(
+        cls, num_scales: int | None = None, aspect_ratios: Sequence[Any] | None = None
+    ) -> "AnchorShapes":
+        """From hyper-parameters; None means the stock value."""
+        stock = Config()
+        ratios = [_width_to_height(ratio) for ratio in aspect_ratios or stock.aspect_ratios]
+        scales = num_scales or stock.num_scales
+        return cls(tuple((octave / scales, r) for octave in range(scales) for r in ratios))
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def matches(self, other: "AnchorShapes") -> dict[int, int]:
+        """Number of an anchor here -> number of the anchor of the same shape there."""
+        return {
+            here: there
+            for here, (octave, ratio) in enumerate(self.shapes)
+            for there, (other_octave, other_ratio) in enumerate(other.shapes)
+            if abs(octave - other_octave) < OCTAVE_TOLERANCE
+            and abs(math.log(ratio / other_ratio)) < RATIO_TOLERANCE
+        }
+
+
+@dataclass(frozen=True)
+class HeadRows:
+    """Which rows of a stored prediction go where.
+
+    Attributes:
+        anchors, stored_anchors: anchors at a position, here and there (A and A').
+        anchor_rows: anchor here -> anchor there.
+        channel_rows: class or coordinate here -> there.
+        num_channels: classes or coordinates here (C).
+    """
+
+    anchors: int
+    stored_anchors: int
+    anchor_rows: Mapping[int, int]
+    channel_rows: Mapping[int, int]
+    num_channels: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row comes from the checkpoint."""
+        return (len(self.anchor_rows), len(self.channel_rows)) == (self.anchors, self.num_channels)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no row does."""
+        return not (self.anchor_rows and self.channel_rows)
+
+    def carry(self, initial: np.ndarray, stored: np.ndarray) -> np.ndarray:
+        """`initial` [..., A*C] with the matching rows of `stored` [..., A'*C']."""
+        result = initial.reshape(*initial.shape[:-1], self.anchors, -1).copy()
+        source = stored.reshape(*stored.shape[:-1], self.stored_anchors, -1)
+        for anchor, stored_anchor in self.anchor_rows.items():
+            for row, stored_row in self.channel_rows.items():
+                result[..., anchor, row] = source[..., stored_anchor, stored_row]
+        return result.reshape(initial.shape)
+
+
+def _width_to_height(ratio: Any) -> float:
+    if isinstance(ratio, int | float):
+        return float(ratio)
+    x_factor, y_factor = ratio
+    return x_factor / y_factor

@@ -1,0 +1,183 @@
+"""Stored weights -> a detector, by name, with a report of every variable."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+
+from efficientdet.checkpoint.class_rows import ClassMode, match_classes
+from efficientdet.checkpoint.head_rows import AnchorShapes, HeadRows
+from efficientdet.checkpoint.pyramid_names import PyramidNames
+from efficientdet.checkpoint.report import MIN_BACKBONE_SHARE, Outcome, RestoreReport
+from efficientdet.checkpoint.stored import StoredWeights, read_weights
+from efficientdet.config import MODELS, Config
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
+from efficientdet.model.detector import automl_names, part_of
+
+_CLASS, _BOX = "class_net/class-predict", "box_net/box-predict"
+_ROWS = ("pointwise_kernel", "bias")
+
+
+def restore(
+    model: keras.Model,
+    path: str,
+    config: Config,
+    *,
+    label_map: LabelMap | None = None,
+    backbone_only: bool = False,
+    classes: ClassMode = "auto",
+    init_classes: bool = False,
+    allow_partial: bool = False,
+) -> RestoreReport:
+    """Sets the model's variables from a checkpoint, EMA values first; see `restore_weights`.
+
+    Args:
+        path: a prefix, a folder, or a .tar.gz: published, of AutoML's main.py, or of this project.
+        allow_partial: accept that less than 90 % of the backbone's weights are found.
+
+    Raises:
+        UserError: unreadable, or too little of the backbone; the model is then unchanged.
+    """
+    return restore_weights(
+        model,
+        read_weights(path),
+        config,
+        label_map=label_map,
+        backbone_only=backbone_only,
+        classes=classes,
+        init_classes=init_classes,
+        allow_partial=allow_partial,
+    )
+
+
+def restore_arrays(
+    model: keras.Model, arrays: Mapping[str, np.ndarray], config: Config, *, source: str
+) -> RestoreReport:
+    """The same from arrays by AutoML name that are in memory already; `source` names them."""
+    anchors = AnchorShapes.of(config.num_scales, config.aspect_ratios)
+    return restore_weights(model, StoredWeights(source, dict(arrays), anchors=anchors), config)
+
+
+def restore_weights(
+    model: keras.Model,
+    stored: StoredWeights,
+    config: Config,
+    *,
+    label_map: LabelMap | None = None,
+    backbone_only: bool = False,
+    classes: ClassMode = "auto",
+    init_classes: bool = False,
+    allow_partial: bool = False,
+) -> RestoreReport:
+    """Sets every variable of `model` that `stored` has, and says what became of each.
+
+    The heads' predictions are carried over row by row: an anchor by its octave and width / height,
+    a class as `match_classes` says. BiFPN nodes are matched by level, so that a checkpoint of
+    levels 3..7 also starts a pyramid of levels 2..7.
+
+    Args:
+        label_map: names of the model's classes.
+        backbone_only: leave BiFPN and heads alone.
+        classes, init_classes: see `match_classes`.
+
+    Raises:
+        UserError: less than 90 % of the backbone's weights are there and `allow_partial` is False;
+            nothing has been set then.
+    """
+    here = PyramidNames(config.min_level, config.max_level)
+    there = PyramidNames.of(stored.arrays) or here
+    heads, notes = {}, []
+    if not backbone_only:
+        heads, notes = _head_rows(stored, config, label_map, classes, init_classes)
+    outcomes, values, used = [], {}, set()
+    for name, variable in automl_names(model).items():
+        if backbone_only and part_of(name) != "backbone":
+            continue
+        stored_name = here.translate(name, there)
+        array = stored.arrays.get(stored_name) if stored_name else None
+        outcome, value = _outcome(name, variable, array, heads.get(name))
+        outcomes.append(outcome)
+        if value is not None:
+            values[name] = value
+            used.add(stored_name)
+    left_over = sorted(stored.arrays.keys() - used)
+    report = RestoreReport(stored.path, outcomes, left_over, stored.num_averaged, notes)
+    if report.backbone_share < MIN_BACKBONE_SHARE and not allow_partial:
+        raise UserError(_too_little(report, config))
+    variables = automl_names(model)
+    for name, value in values.items():
+        variables[name].assign(value)
+    return report
+
+
+def _outcome(
+    name: str, variable: keras.Variable, array: np.ndarray | None, rows: HeadRows | None
+) -> tuple[Outcome, np.ndarray | None]:
+    """What becomes of one variable, and its new value if it gets one."""
+    size = int(np.prod(variable.shape))
+    if array is None:
+        return Outcome(name, size, "absent", complete=False), None
+    if rows and not rows.empty and array.shape[:-1] == tuple(variable.shape[:-1]):
+        value = rows.carry(ops.convert_to_numpy(variable.value), array)
+        same = rows.complete and np.array_equal(value, array)
+        status = "restored" if same else "adapted"
+        return Outcome(name, size, status, complete=rows.complete), value
+    if rows or array.shape != tuple(variable.shape):
+        return Outcome(name, size, "reinitialised", complete=False), None
+    return Outcome(name, size, "restored", complete=True), array
+
+
+def _head_rows(
+    stored: StoredWeights,
+    config: Config,
+    label_map: LabelMap | None,
+    mode: ClassMode,
+    init_classes: bool,
+) -> tuple[dict[str, HeadRows], list[str]]:
+    """The rows for each variable of the two predictions, and sentences about them."""
+    boxes = stored.arrays.get(f"{_BOX}/bias")
+    logits = stored.arrays.get(f"{_CLASS}/bias")
+    if boxes is None or logits is None:
+        return {}, []
+    here = AnchorShapes.of(config.num_scales, config.aspect_ratios)
+    num_stored = boxes.size // 4
+    notes = []
+    there = next((a for a in (stored.anchors, here) if len(a) == num_stored), AnchorShapes(()))
+    anchor_rows = here.matches(there)
+    if len(anchor_rows) < len(here):
+        notes.append(
+            f"{len(anchor_rows)} of {len(here)} anchors have one of their octave and width/height "
+            f"among the checkpoint's {num_stored}; the others' predictions start at random"
+        )
+    matched = match_classes(
+        config.num_classes,
+        logits.size // num_stored,
+        label_map,
+        stored.label_map,
+        mode=mode,
+        init_classes=init_classes,
+    )
+    if matched.note:
+        notes.append(matched.note)
+
+    def rows(channels: Mapping[int, int], count: int) -> HeadRows:
+        return HeadRows(len(here), num_stored, anchor_rows, channels, count)
+
+    class_rows = rows(matched.rows, config.num_classes)
+    box_rows = rows({coordinate: coordinate for coordinate in range(4)}, 4)
+    heads = {f"{_CLASS}/{leaf}": class_rows for leaf in _ROWS}
+    return heads | {f"{_BOX}/{leaf}": box_rows for leaf in _ROWS}, notes
+
+
+def _too_little(report: RestoreReport, config: Config) -> str:
+    backbones = sorted({n.split("/")[0] for n in report.left_over if part_of(n) == "backbone"})
+    models = [name for name, table in MODELS.items() if table["backbone_name"] in backbones]
+    found = f"it holds {', '.join(backbones)}" if backbones else "it holds no EfficientNet"
+    hint = f" (--model_name={' or '.join(models)})" if models else ""
+    return (
+        f"{report.path}: only {report.backbone_share:.0%} of the weights of {config.backbone_name} "
+        f"are in it; {found}{hint}. Take a checkpoint of {config.name}, or start from what there "
+        "is with --allow_partial_ckpt"
+    )

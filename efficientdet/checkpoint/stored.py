@@ -1,0 +1,152 @@
+"""Finds and reads a checkpoint: a prefix, a folder or a .tar.gz, published or of a run."""
+
+import re
+import tarfile
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
+from efficientdet.checkpoint.head_rows import AnchorShapes
+from efficientdet.config import load_yaml
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
+
+EMA = "/ExponentialMovingAverage"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_BUNDLE_FILE = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
+# What a training run stores beside its weights: optimizer slots, counters, this program's state.
+_NOT_WEIGHTS = re.compile(
+    r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1)$|global_step$|beta\d_power$|state/"
+)
+_FORMS = "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint"
+    "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TensorFlow checkpoint"
+)
+
+
+@dataclass(frozen=True)
+class StoredWeights:
+    """The weights of a checkpoint, and what stands beside it.
+
+    Attributes:
+        path: as the user named it.
+        arrays: by AutoML name; the EMA value where there is one.
+        num_averaged: how many are EMA values.
+        anchors: shapes of the anchors that the heads were trained with.
+        label_map: of this project's own runs, else None.
+    """
+
+    path: str
+    arrays: dict[str, np.ndarray]
+    num_averaged: int = 0
+    anchors: AnchorShapes = field(default_factory=AnchorShapes.of)
+    label_map: LabelMap | None = None
+
+
+def read_weights(path: str) -> StoredWeights:
+    """Reads the checkpoint at `path`; every byte is checked against its CRC.
+
+    Raises:
+        UserError: nothing there, damaged, half downloaded, or of another kind.
+    """
+    given = Path(path)
+    if (
+        given.is_file()
+        and not given.name.endswith((INDEX_SUFFIX, ".meta"))
+        and ".data-" not in path
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            _unpack(given, Path(folder))
+            return _read(path, find_prefix(_folder_with_index(Path(folder), path), path))
+    return _read(path, find_prefix(given, path))
+
+
+def find_prefix(path: Path, given: str) -> Path:
+    """The bundle's path without suffix: `path` itself, or the newest in the folder `path`.
+
+    A folder's `checkpoint` file decides; without one, a single bundle or the highest step does.
+
+    Raises:
+        UserError: there is none, or several that nothing tells apart.
+    """
+    if not path.is_dir():
+        prefix = Path(_BUNDLE_FILE.sub("", str(path)))
+        if Path(f"{prefix}{INDEX_SUFFIX}").exists():
+            return prefix
+        raise UserError(f"{given}: no checkpoint here ({prefix.name}.index is absent); {_FORMS}")
+    named = _named_by_state_file(path)
+    if named:
+        return named
+    prefixes = [Path(str(file)[: -len(INDEX_SUFFIX)]) for file in path.glob(f"*{INDEX_SUFFIX}")]
+    steps = {int(match[1]): p for p in prefixes if (match := re.search(r"-(\d+)$", p.name))}
+    if len(prefixes) == 1:
+        return prefixes[0]
+    if steps and len(steps) == len(prefixes):
+        return steps[max(steps)]
+    if prefixes:
+        listed = ", ".join(sorted(prefix.name for prefix in prefixes))
+        raise UserError(f"{given}: holds several checkpoints ({listed}); name one of them")
+    raise UserError(f"{given}: no checkpoint in this folder (no *.index file); {_FORMS}")
+
+
+def _named_by_state_file(folder: Path) -> Path | None:
+    """What the file `checkpoint` names; its folder part may be of another machine."""
+    state = folder / "checkpoint"
+    if not state.is_file():
+        return None
+    text = state.read_text(encoding="utf-8", errors="replace")
+    match = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
+    prefix = folder / Path(match[1]).name if match else None
+    return prefix if prefix and Path(f"{prefix}{INDEX_SUFFIX}").exists() else None
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(
+            f"{archive}: {archive.stat().st_size} bytes, not a readable .tar.gz ({error}); half "
+            f"downloaded? `scripts/download_checkpoint.sh` goes on where it stopped; {_FORMS}"
+        ) from None
+
+
+def _folder_with_index(folder: Path, given: str) -> Path:
+    found = sorted({file.parent for file in folder.rglob(f"*{INDEX_SUFFIX}")})
+    if len(found) != 1:
+        raise UserError(f"{given}: {len(found)} folders with a checkpoint inside, expected one")
+    return found[0]
+
+
+def _read(given: str, prefix: Path) -> StoredWeights:
+    stored = read_bundle(prefix)
+    if _OBJECT_GRAPH in stored:
+        raise UserError(
+            f"{given}: an object-based checkpoint (of AutoML's tf2/train.py, or Keras), which does "
+            "not say which tensor is which variable; expected one of main.py (model.ckpt-N) or a "
+            "published efficientdet-*.tar.gz"
+        )
+    weights = {name: array for name, array in stored.items() if not _NOT_WEIGHTS.match(name)}
+    averaged = {n.removesuffix(EMA): a for n, a in weights.items() if n.endswith(EMA)}
+    raw = {name: array for name, array in weights.items() if not name.endswith(EMA)}
+    arrays = raw | averaged
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{given}: {name} holds NaN or infinity; take an earlier checkpoint")
+    anchors, label_map = _beside(prefix.parent)
+    return StoredWeights(given, arrays, len(averaged), anchors, label_map)
+
+
+def _beside(folder: Path) -> tuple[AnchorShapes, LabelMap | None]:
+    """Anchors and classes of the model_dir that a checkpoint lies in (or in its archive/)."""
+    home = folder.parent if folder.name == "archive" else folder
+    if not (home / "config.yaml").is_file():
+        return AnchorShapes.of(), None
+    values = load_yaml(home / "config.yaml")
+    anchors = AnchorShapes.of(values.get("num_scales"), values.get("aspect_ratios"))
+    # AutoML's model_dir has a config.yaml too, but no label map.
+    names = home / "label_map.txt"
+    return anchors, LabelMap.read(names) if names.is_file() else None
