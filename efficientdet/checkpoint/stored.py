@@ -23,8 +23,6 @@ _NOT_WEIGHTS = re.compile(
     r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1)$|global_step$|beta\d_power$|state/"
 )
 _FORMS = "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint"
-    "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TensorFlow checkpoint"
-)
 
 
 @dataclass(frozen=True)
