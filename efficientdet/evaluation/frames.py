@@ -1,12 +1,12 @@
 """What both metrics take in: the objects of a frame, and what a detector found in it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from efficientdet.dataset.image import decode, read_header
+from efficientdet.dataset.image import read_header
 from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
@@ -83,17 +83,6 @@ def read_truths(files: Sequence[Path], label_map: LabelMap) -> list[FrameTruth]:
 
     records = tf.data.TFRecordDataset([str(path) for path in files]).map(parse)
     return [_frame_truth(example, label_map) for example in records.as_numpy_iterator()]
-
-
-def read_images(files: Sequence[Path], source_ids: Collection[str]) -> dict[str, np.ndarray]:
-    """The images uint8 [H, W, 3] of a few frames of the records, by source id."""
-    import tensorflow as tf
-
-    from efficientdet.dataset.tfrecord import parse_example
-
-    records = tf.data.TFRecordDataset([str(path) for path in files]).map(parse_example)
-    frames = ((e["source_id"].decode(), e["image"]) for e in records.as_numpy_iterator())
-    return {name: np.asarray(decode(image)) for name, image in frames if name in source_ids}
 
 
 def _frame_truth(example: dict[str, np.ndarray], label_map: LabelMap) -> FrameTruth:

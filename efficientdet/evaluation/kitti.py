@@ -197,6 +197,7 @@ class _Frames:
     det_type: np.ndarray  # str [N]
     det_height: np.ndarray  # int [N]
     det_score: np.ndarray  # float [N]
+    det_by_score: np.ndarray  # int [N], indices, best first
     det_dont_care: np.ndarray  # float [N], the greatest share of it inside one DontCare
     pair_truth: np.ndarray  # int [P], sorted
     pair_det: np.ndarray  # int [P]
@@ -212,6 +213,7 @@ def _flatten(
     regions = [[o for o in truth.objects if o.is_dont_care] for truth in truths]
     flat = [o for frame in objects for o in frame]
     boxes = concatenate([d.boxes for d in detections], 4)
+    scores = concatenate([d.scores for d in detections])
     names = np.array([class_names.get(i, "") for i in range(max(class_names) + 1)])
     return _Frames(
         num_frames=len(truths),
@@ -223,7 +225,8 @@ def _flatten(
         det_frame=np.repeat(np.arange(len(truths)), [len(d.scores) for d in detections]),
         det_type=names[concatenate([d.classes for d in detections]).astype(int)],
         det_height=np.abs(boxes[:, 3] - boxes[:, 1]).astype(int),
-        det_score=concatenate([d.scores for d in detections]),
+        det_score=scores,
+        det_by_score=np.argsort(-scores, kind="stable"),
         det_dont_care=_dont_care_share(regions, detections),
         **_pairs(objects, detections),
     )
@@ -259,71 +262,88 @@ def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[s
     }
 
 
+@dataclass(frozen=True)
+class _Roles:
+    """What each ground truth [T] and each detection [N] is to one class at one difficulty: bool.
+
+    A truth plays when it counts or is ignored; so does a detection, which is ignored when small.
+    """
+
+    truth_counts: np.ndarray
+    truth_plays: np.ndarray
+    det_counts: np.ndarray
+    det_small: np.ndarray
+    can_be_false: np.ndarray  # counts, and no DontCare forgives it
+
+    @classmethod
+    def of(cls, frames: _Frames, class_name: str, difficulty: Difficulty) -> "_Roles":
+        of_class = frames.truth_type == class_name
+        beyond = (
+            (frames.occluded > difficulty.max_occluded)
+            | (frames.truncated > difficulty.max_truncated)
+            | (frames.truth_height < difficulty.min_height)
+        )
+        det_small = frames.det_height < difficulty.min_height
+        det_counts = ~det_small & (frames.det_type == class_name)
+        return cls(
+            truth_counts=of_class & ~beyond,
+            truth_plays=of_class | (frames.truth_type == NEIGHBOUR.get(class_name, "")),
+            det_counts=det_counts,
+            det_small=det_small,
+            can_be_false=det_counts & (frames.det_dont_care <= MIN_OVERLAP[class_name]),
+        )
+
+
 def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cell:
-    min_overlap = MIN_OVERLAP[class_name]
-    of_class = frames.truth_type == class_name
-    beyond = (
-        (frames.occluded > difficulty.max_occluded)
-        | (frames.truncated > difficulty.max_truncated)
-        | (frames.truth_height < difficulty.min_height)
-    )
-    truth_counts = of_class & ~beyond
-    truth_plays = of_class | (frames.truth_type == NEIGHBOUR.get(class_name))
-    det_small = frames.det_height < difficulty.min_height
-    det_counts = ~det_small & (frames.det_type == class_name)
-    det_plays = det_small | det_counts
-
-    kept = (frames.pair_iou > min_overlap) & truth_plays[frames.pair_truth]
-    kept &= det_plays[frames.pair_det]
+    roles = _Roles.of(frames, class_name, difficulty)
+    kept = frames.pair_iou > MIN_OVERLAP[class_name]
+    kept &= roles.truth_plays[frames.pair_truth]
+    kept &= (roles.det_counts | roles.det_small)[frames.pair_det]
     truth, det, overlap = frames.pair_truth[kept], frames.pair_det[kept], frames.pair_iou[kept]
-    hit_truth, hit_det = _first_matching(frames, truth, det)
-    hit = truth_counts[hit_truth] & det_counts[hit_det]
-    hits = hit_det[hit][np.argsort(-frames.det_score[hit_det[hit]], kind="stable")]
-
-    can_be_false = det_counts & (frames.det_dont_care <= min_overlap)
+    hits = _first_matching(frames, roles, truth, det)
     # Greatest overlap first, then the ignored detections, ties in file order.
-    best_first = np.lexsort((det, np.where(det_small[det], 0, -overlap), truth))
-    matched, tp, fp = _second_matching(
-        frames, truth[best_first], det[best_first], truth_counts, det_counts, can_be_false
-    )
-    can_be_false[matched] = False  # from here on: the detections that no ground truth can take
-    alone = np.flatnonzero(can_be_false)
-    events = np.concatenate([matched, alone])
-    order = np.argsort(-frames.det_score[events], kind="stable")
+    best_first = np.lexsort((det, np.where(roles.det_small[det], 0, -overlap), truth))
+    matched, tp, fp = _second_matching(frames, roles, truth[best_first], det[best_first])
+    # What no ground truth can take is a false positive at every threshold it passes.
+    gained_tp, gained_fp = np.zeros(len(frames.det_score), int), roles.can_be_false.astype(int)
+    gained_tp[matched], gained_fp[matched] = tp, fp
+    changes = (gained_tp != 0) | (gained_fp != 0)
+    events = frames.det_by_score[changes[frames.det_by_score]]
     return Cell(
         class_name,
         difficulty,
-        num_objects=np.bincount(frames.truth_frame[truth_counts], minlength=frames.num_frames),
+        num_objects=np.bincount(
+            frames.truth_frame[roles.truth_counts], minlength=frames.num_frames
+        ),
         hit_scores=frames.det_score[hits],
         hit_frames=frames.det_frame[hits],
-        event_scores=frames.det_score[events][order],
-        event_frames=frames.det_frame[events][order],
-        event_tp=np.concatenate([tp, np.zeros(len(alone), int)])[order],
-        event_fp=np.concatenate([fp, np.ones(len(alone), int)])[order],
+        event_scores=frames.det_score[events],
+        event_frames=frames.det_frame[events],
+        event_tp=gained_tp[events],
+        event_fp=gained_fp[events],
     )
 
 
 def _first_matching(
-    frames: _Frames, truth: np.ndarray, det: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    frames: _Frames, roles: _Roles, truth: np.ndarray, det: np.ndarray
+) -> np.ndarray:
     """Each ground truth takes the free detection of the highest score, ties in file order.
 
+    Args:
+        truth, det: int [P], the pairs that overlap.
+
     Returns:
-        The matched ground truths and their detections.
+        The detections of the hits, best score first.
     """
     turn = _turns(frames, truth)
     order = np.lexsort((det, -frames.det_score[det], truth, turn))
     chosen = order[greedy(turn[order], truth[order], det[order], len(frames.det_score))]
-    return truth[chosen], det[chosen]
+    hits = det[chosen[roles.truth_counts[truth[chosen]] & roles.det_counts[det[chosen]]]]
+    return hits[np.argsort(-frames.det_score[hits], kind="stable")]
 
 
 def _second_matching(
-    frames: _Frames,
-    truth: np.ndarray,
-    det: np.ndarray,
-    truth_counts: np.ndarray,
-    det_counts: np.ndarray,
-    can_be_false: np.ndarray,
+    frames: _Frames, roles: _Roles, truth: np.ndarray, det: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each ground truth takes its first free detection of those above a threshold.
 
@@ -331,8 +351,7 @@ def _second_matching(
     detections in `det`. One frame at one threshold is a lane, and all lanes run side by side.
 
     Args:
-        truth, det: int [P], the pairs, by ground truth and then best first.
-        truth_counts: bool [T]; det_counts, can_be_false: bool [N].
+        truth, det: int [P], the pairs that overlap, by ground truth and then best first.
 
     Returns:
         The detections in `det`, each once, and how many true and false positives its frame gains
@@ -347,23 +366,22 @@ def _second_matching(
 
     pair_frame = frames.truth_frame[truth]
     begin = np.searchsorted(pair_frame, lane_frame, side="left")
-    lane = np.repeat(
-        np.arange(len(lanes)), np.searchsorted(pair_frame, lane_frame, "right") - begin
-    )
+    end = np.searchsorted(pair_frame, lane_frame, side="right")
+    lane = np.repeat(np.arange(len(lanes)), end - begin)
     pair = begin[lane] + position_in_group(lane)
     above = frames.det_score[det[pair]] >= frames.det_score[lanes[lane]]
     lane, pair = lane[above], pair[above]
 
     turn = _turns(frames, truth)[pair]
-    order = np.argsort(turn, kind="stable")
+    order = np.argsort(turn.astype(np.int16), kind="stable")  # 16 bits: a radix sort
     lane, pair = lane[order], pair[order]
     slot = lane * num_columns + column[det[pair]]
     chosen = greedy(turn[order], lane, slot, len(lanes) * num_columns)
 
-    hit = truth_counts[truth[pair[chosen]]] & det_counts[det[pair[chosen]]]
+    hit = roles.truth_counts[truth[pair[chosen]]] & roles.det_counts[det[pair[chosen]]]
     tp = np.bincount(lane[chosen][hit], minlength=len(lanes))
     false = np.zeros(len(lanes) * num_columns, bool)
-    false[slot] = can_be_false[det[pair]]
+    false[slot] = roles.can_be_false[det[pair]]
     false[slot[chosen]] = False
     fp = false.reshape(-1, num_columns).sum(axis=1)
     return lanes, _gain(tp, lane_frame), _gain(fp, lane_frame)

@@ -1,6 +1,5 @@
 import io
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -9,15 +8,15 @@ from efficientdet.dataset.image import read_header
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
-from efficientdet.evaluation.frames import read_images, read_truths
+from efficientdet.evaluation.frames import read_truths
 
 VAN_LINE = "Van 0.25 1 -1.5 -3.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
 LABEL_MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
 
 
-def png(colour):
+def png():
     buffer = io.BytesIO()
-    Image.new("RGB", (200, 80), colour).save(buffer, "PNG")
+    Image.new("RGB", (200, 80)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -28,8 +27,8 @@ def write_record(path, *examples):
     return path
 
 
-def example(source_id, *annotations, colour=(0, 0, 0)):
-    encoded = png(colour)
+def example(source_id, *annotations):
+    encoded = png()
     return make_example(encoded, read_header(encoded), source_id, annotations)
 
 
@@ -76,13 +75,3 @@ def test_an_id_that_the_label_map_lacks_is_named(tmp_path):
     record = write_record(tmp_path / "a.record", serialized)
     with pytest.raises(UserError, match=r"7, object 1: class id 3, and the label map has 1\.\.2"):
         read_truths([record], LABEL_MAP)
-
-
-def test_images_of_some_frames(tmp_path):
-    record = write_record(
-        tmp_path / "a.record", example("1", colour=(1, 2, 3)), example("2", colour=(4, 5, 6))
-    )
-    images = read_images([record], {"2", "9"})
-    assert list(images) == ["2"]
-    assert images["2"].shape == (80, 200, 3)
-    np.testing.assert_array_equal(images["2"][0, 0], [4, 5, 6])
