@@ -1,8 +1,7 @@
 """SGD with momentum and Adam as TensorFlow 1 has them, as pure functions of tensors.
 
 Keras' own give other numbers: its SGD keeps the learning rate inside the velocity, which a warm-up
-then distorts; its Adam corrects epsilon differently. Nor can they leave a frozen variable's slots
-alone from one step to the next.
+then distorts; its Adam has another epsilon.
 """
 
 from keras import ops
@@ -14,51 +13,38 @@ ADAM_EPSILON = 1e-8
 
 
 class Optimizer:
-    """State in, state out; a slot is a list of tensors, one for each trainable variable."""
+    """State in, state out; a slot is a list of tensors, one for each value."""
 
     slot_names: tuple[str, ...]  # as in AutoML's checkpoints: `<variable>/<slot name>`
 
-    def init(self, trainables: list) -> list[list]:
+    def init(self, values: list) -> list[list]:
         """The slots before the first update: zeros."""
-        return [[ops.zeros_like(value) for value in trainables] for _ in self.slot_names]
+        return [[ops.zeros_like(value) for value in values] for _ in self.slot_names]
 
     def update(
-        self,
-        values: list,
-        gradients: list,
-        slots: list[list],
-        learning_rate,
-        step,
-        *,
-        masks: list[bool] | None = None,
-        lr_scales: list[float] | None = None,
+        self, values: list, gradients: list, slots: list[list], learning_rate, step
     ) -> tuple[list, list[list]]:
         """One update.
 
         Args:
-            values: of the trainable variables, float32.
+            values: float32 tensors.
             gradients: one for each.
             slots: from `init` or the last update.
-            learning_rate: a number or a float32 scalar.
+            learning_rate: a number, a float32 scalar, or a tensor of rates for each element.
             step: number of this update, from 1; a number or a float32 scalar.
-            masks: whether each variable is updated; False leaves its value and slots as they are.
-            lr_scales: a factor on the learning rate of each variable.
 
         Returns:
             (new values, new slots)
         """
-        masks = masks or [True] * len(values)
-        lr_scales = lr_scales or [1.0] * len(values)
-        new_values, new_slots = list(values), [list(slot) for slot in slots]
-        for i in (i for i, mask in enumerate(masks) if mask):
-            change, *own = self._change(gradients[i], *(slot[i] for slot in slots), step=step)
-            new_values[i] = values[i] - learning_rate * lr_scales[i] * change
-            for slot, value in zip(new_slots, own, strict=True):
-                slot[i] = value
-        return new_values, new_slots
+        new_values, new_slots = [], []
+        for value, gradient, *own in zip(values, gradients, *slots, strict=True):
+            change, *own = self._change(gradient, *own, step=step)
+            new_values.append(value - learning_rate * change)
+            new_slots.append(own)
+        return new_values, [list(slot) for slot in zip(*new_slots, strict=True)]
 
     def _change(self, gradient, *slots, step) -> tuple:
-        """(what the learning rate multiplies, new slots...) of one variable."""
+        """(what the learning rate multiplies, new slots...) of one value."""
         raise NotImplementedError
 
 
@@ -76,16 +62,16 @@ class MomentumSGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Kingma & Ba 2015, in the form before section 2.1: epsilon is not bias-corrected."""
+    """Kingma & Ba 2015, as at the end of section 2: epsilon is not bias-corrected."""
 
     slot_names = ("Adam", "Adam_1")
 
     def _change(self, gradient, mean, square, *, step) -> tuple:
         beta1, beta2 = ADAM_BETAS
-        mean = mean + (1 - beta1) * (gradient - mean)
-        square = square + (1 - beta2) * (ops.square(gradient) - square)
         step = ops.cast(step, "float32")
         correction = ops.sqrt(1 - beta2**step) / (1 - beta1**step)
+        mean = mean + (1 - beta1) * (gradient - mean)
+        square = square + (1 - beta2) * (ops.square(gradient) - square)
         return correction * mean / (ops.sqrt(square) + ADAM_EPSILON), mean, square
 
 
