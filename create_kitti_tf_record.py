@@ -18,8 +18,9 @@ from pathlib import Path
 from efficientdet import command  # isort: skip  (quiets TensorFlow before it is imported)
 from absl import flags
 
-from efficientdet.dataset import convert, splits
+from efficientdet.dataset import convert, options, splits
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.selection import select_frames
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -29,7 +30,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("label_map_path", None, "Classes and their ids; see label_map.txt.")
 flags.DEFINE_enum(
-    "subset", "training", convert.SUBSETS, "Side of the split; `all` training frames; or testing."
+    "subset", "training", options.SUBSETS, "Side of the split; `all` training frames; or testing."
 )
 flags.DEFINE_enum(
     "split",
@@ -42,7 +43,7 @@ flags.DEFINE_string("split_file", None, "With --split=file: a list with one fram
 flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames of drive and random.")
 flags.DEFINE_integer("seed", 0, "Seed of the split.")
 flags.DEFINE_integer("num_shards", 1, "Files to spread the record over.", lower_bound=1)
-flags.DEFINE_integer("num_workers", None, "Reading threads; default: one a core.", lower_bound=1)
+flags.DEFINE_integer("num_workers", None, "Reading threads; each holds four frames.", lower_bound=1)
 flags.DEFINE_string("classes", "", "Train on these alone, e.g. Car,Pedestrian; default: all.")
 flags.DEFINE_float("min_box_height", 0, "Ignore objects lower than this many pixels.")
 flags.DEFINE_integer("max_occlusion", 3, "Ignore objects more occluded than this (0 to 3).")
@@ -58,14 +59,14 @@ def main() -> None:
     for name in ("kitti_root", "output_path", "label_map_path"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
-    options = convert.Options(
+    chosen = options.Options(
         subset=FLAGS.subset,
         split=FLAGS.split,
         split_file=Path(FLAGS.split_file) if FLAGS.split_file else None,
         val_fraction=FLAGS.val_fraction,
         seed=FLAGS.seed,
         num_shards=FLAGS.num_shards,
-        classes=convert.parse_classes(FLAGS.classes),
+        classes=options.parse_classes(FLAGS.classes),
         min_box_height=FLAGS.min_box_height,
         max_occlusion=FLAGS.max_occlusion,
         max_truncation=FLAGS.max_truncation,
@@ -74,18 +75,18 @@ def main() -> None:
     )
     label_map = LabelMap.read(FLAGS.label_map_path)
     output = Path(FLAGS.output_path)
-    selection = convert.select_frames(Path(FLAGS.kitti_root), options)
+    selection = select_frames(Path(FLAGS.kitti_root), chosen)
     for note in selection.notes:
         print(f"note: {note}")
     if FLAGS.dry_run:
         print("dry run, nothing is written:")
-        print(convert.dry_run(selection, label_map, options, FLAGS.num_workers).summary())
+        print(convert.dry_run(selection, label_map, chosen, FLAGS.num_workers).summary())
         return
     manifest = convert.convert(
         selection,
         output,
         label_map,
-        options,
+        chosen,
         num_workers=FLAGS.num_workers,
         overwrite=FLAGS.overwrite,
     )

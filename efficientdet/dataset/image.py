@@ -50,6 +50,8 @@ def decode(encoded: bytes) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
+            image.verify()  # the checksums, which Pillow would skip; TensorFlow does not
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
             return image.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"does not decode: {error}") from None

@@ -171,9 +171,9 @@ def find_frames(root: str | Path, subset: str) -> list[Frame]:
     images: dict[str, Path] = {}
     for suffix in reversed(IMAGE_SUFFIXES):
         images |= {path.stem: path for path in _files(folder / "image_2", suffix)}
-    labels = {path.stem: path for path in _files(folder / "label_2", ".txt")}
     if subset == "testing":
         return [Frame(name, images[name], None) for name in sorted(images)]
+    labels = {path.stem: path for path in _files(folder / "label_2", ".txt")}
     return [Frame(name, images.get(name), labels.get(name)) for name in sorted(images | labels)]
 
 
@@ -194,7 +194,9 @@ def _find_folder(root: Path, subset: str) -> Path:
 def _files(folder: Path, suffix: str) -> Iterator[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    return (path for path in sorted(folder.iterdir()) if path.suffix.lower() == suffix)
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == suffix and not path.name.startswith("."):  # ._x.png of a Mac
+            yield path
 
 
 def _number(text: str, where: str) -> float:

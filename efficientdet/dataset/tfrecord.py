@@ -210,8 +210,9 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
         except StopIteration:
             return
         except tf.errors.DataLossError as error:
-            reason = str(error.message).partition(" [Op")[0].splitlines()[0]
-            raise UserError(f"{path.name}, record {index}: {reason}; convert again") from None
+            cut = "truncated" in error.message
+            what = "the file ends inside it" if cut else "its checksum does not match"
+            raise UserError(f"{path.name}, record {index}: {what}; convert again") from None
         yield Place(path, index, offset, len(serialized)), serialized
         offset += len(serialized) + _FOOTER_BYTES + _HEADER_BYTES
 

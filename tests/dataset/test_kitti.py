@@ -1,0 +1,149 @@
+"""KITTI's text and folders."""
+
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientdet.dataset import kitti
+from efficientdet.errors import UserError
+
+LINE = "Car 0.10 1 -1.57 10.00 8.00 50.00 30.00 1.5 1.6 3.9 1.0 1.7 20.0 0.01"
+
+
+def test_every_column_arrives():
+    item = kitti.parse_line(LINE)
+    assert (item.type, item.truncated, item.occluded, item.alpha) == ("Car", 0.1, 1, -1.57)
+    assert (item.left, item.top, item.right, item.bottom) == (10, 8, 50, 30)
+    assert (item.height, item.width, item.length) == (1.5, 1.6, 3.9)
+    assert (item.x, item.y, item.z, item.rotation_y) == (1, 1.7, 20, 0.01)
+    assert item.score is None and item.line == LINE and not item.is_dont_care
+
+
+@pytest.mark.parametrize(
+    "line",
+    [LINE.replace(" ", "\t"), f"  {LINE}  ", LINE.replace("Car", "cAR"), LINE + "\r\n"],
+    ids=["tabs", "blanks", "case", "windows"],
+)
+def test_forms_that_people_have(line):
+    assert kitti.parse_line(line).type == "Car"
+    assert kitti.parse_line(line).bottom == 30
+
+
+def test_a_score_is_the_sixteenth_column():
+    assert kitti.parse_line(LINE + " -3.5").score == -3.5
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (LINE + " 1 2", "17 columns"),
+        (LINE.rpartition(" ")[0], "14 columns"),
+        (LINE.replace("Car", "Bus"), "unknown class 'Bus'"),
+        (LINE.replace("-1.57", "nan"), "'nan' is not a finite number"),
+        (LINE.replace("-1.57", "1e999"), "not a finite number"),
+        (LINE.replace("-1.57", "left"), "'left' is not a finite number"),
+        (LINE.replace("10.00", "60.00"), "left > right"),
+        (LINE.replace("0.10 1 ", "0.10 1.5 "), "occluded is '1.5'"),
+    ],
+)
+def test_a_bad_line_names_file_line_and_fault(line, what):
+    with pytest.raises(kitti.LabelError) as error:
+        kitti.parse_line(line, "label_2/000007.txt:3")
+    assert str(error.value).startswith("label_2/000007.txt:3: ")
+    assert what in str(error.value)
+
+
+@given(st.data())
+def test_mutated_lines_parse_or_give_a_label_error(data):
+    columns = LINE.split()
+    for _ in range(data.draw(st.integers(1, 3))):
+        index = data.draw(st.integers(0, len(columns) - 1))
+        text = st.text(string.printable + "é\u2028\x00٣", max_size=8)
+        columns[index] = data.draw(text | st.floats().map(str) | st.integers().map(str))
+    try:
+        kitti.parse_line(data.draw(st.sampled_from([" ", "\t"])).join(columns))
+    except kitti.LabelError as error:
+        assert str(error).startswith("<line>: ")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_objects_or_placed_errors(data):
+    objects, errors = kitti.parse_labels(data, "x.txt")
+    assert all(error.startswith("x.txt:") for error in errors)
+    assert objects or errors or not data.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def test_all_bad_lines_of_a_file_are_told():
+    objects, errors = kitti.parse_labels(f"{LINE}\n\nBus\n{LINE}\nCar 1\n".encode(), "x.txt")
+    assert list(objects) == [1, 4]
+    assert [error.partition(" ")[0] for error in errors] == ["x.txt:3:", "x.txt:5:"]
+
+
+def test_bytes_that_are_no_utf8_name_their_line():
+    _, errors = kitti.parse_labels(f"{LINE}\n".encode() + b"Car \xff", "x.txt")
+    assert errors == [f"x.txt:2: not UTF-8 text (byte {len(LINE) + 5} of the file)"]
+
+
+def test_a_byte_order_mark_and_windows_lines_are_fine():
+    objects, errors = kitti.parse_labels(b"\xef\xbb\xbf" + f"{LINE}\r\n{LINE}\r\n".encode(), "x")
+    assert len(objects) == 2 and not errors
+
+
+@pytest.mark.parametrize(
+    ("height", "occluded", "truncated", "level"),
+    [
+        (40, 0, 0.15, "easy"),
+        (39.9, 0, 0.15, "moderate"),
+        (40, 1, 0.15, "moderate"),
+        (40, 0, 0.16, "moderate"),
+        (25, 2, 0.50, "hard"),
+        (24.9, 0, 0.0, None),
+        (100, 3, 0.0, None),
+        (100, 0, 0.51, None),
+    ],
+)
+def test_difficulty_is_the_easiest_level(height, occluded, truncated, level):
+    assert kitti.difficulty(height, occluded, truncated) == level
+
+
+@pytest.mark.parametrize("given_root", [".", "training", "../above"])
+def test_the_root_may_be_named_in_three_ways(make_kitti, given_root):
+    root = make_kitti(root="above/object")
+    path = {".": root, "training": root / "training", "../above": root.parent}[given_root]
+    frames = kitti.find_frames(path, "training")
+    assert [frame.source_id for frame in frames] == ["000000", "000001", "000002", "000003"]
+    assert all(frame.image and frame.label for frame in frames)
+
+
+def test_testing_needs_no_labels_and_lies_beside_training(make_kitti):
+    root = make_kitti()
+    (root / "testing" / "image_2").mkdir(parents=True)
+    (root / "testing" / "image_2" / "000000.png").write_bytes(b"")
+    for path in (root, root / "training"):
+        (frame,) = kitti.find_frames(path, "testing")
+        assert frame.label is None and frame.image.parent.parent.name == "testing"
+
+
+def test_missing_halves_show_and_hidden_files_do_not(make_kitti):
+    root = make_kitti()
+    (root / "training" / "image_2" / "000001.png").unlink()
+    (root / "training" / "label_2" / "000002.txt").unlink()
+    (root / "training" / "image_2" / "._000000.png").write_bytes(b"")
+    frames = {frame.source_id: frame for frame in kitti.find_frames(root, "training")}
+    assert len(frames) == 4
+    assert frames["000001"].image is None and frames["000002"].label is None
+
+
+def test_png_comes_before_jpg(make_kitti):
+    root = make_kitti()
+    make_kitti({"000000": []}, suffix=".jpg")
+    assert kitti.find_frames(root, "training")[0].image.suffix == ".png"
+
+
+def test_a_wrong_root_says_what_was_expected(tmp_path):
+    with pytest.raises(UserError, match="no such folder; --kitti_root"):
+        kitti.find_frames(tmp_path / "nowhere", "training")
+    with pytest.raises(UserError, match="no training/image_2 in it"):
+        kitti.find_frames(tmp_path, "training")

@@ -1,0 +1,99 @@
+"""Label maps in all their forms."""
+
+import pytest
+
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
+
+FORMS = {
+    "id_name.txt": "# classes\n1: Car\n2: Pedestrian # on foot\n\n3: Cyclist\n",
+    "name_id.txt": "Car 1\npedestrian 2\nCyclist 3\n",
+    "spaces.txt": "1 Car\n2 Pedestrian\n3 Cyclist\n",
+    "names.txt": "Car\nPedestrian\nCyclist",
+    "disorder.txt": "3: Cyclist\n1: Car\n2: Pedestrian\n",
+    "tf.pbtxt": "item {\n  id: 1\n  name: 'Car'\n}\nitem { name: \"pedestrian\" id: 2 }\n"
+    "item {\n  id: 3\n  name: 'Cyclist'\n  display_name: 'bike'\n}\n",
+    "ids.yaml": "1: Car\n2: Pedestrian\n3: Cyclist\n",
+    "names.yaml": "Car: 1\nPedestrian: 2\nCyclist: 3\n",
+    "list.yaml": "- Car\n- Pedestrian\n- Cyclist\n",
+    "nested.yml": "label_map:\n  1: Car\n  2: Pedestrian\n  3: Cyclist\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_all_forms_mean_the_same(tmp_path, name):
+    (tmp_path / name).write_text(FORMS[name])
+    label_map = LabelMap.read(tmp_path / name)
+    assert label_map.names == {1: "Car", 2: "Pedestrian", 3: "Cyclist"}
+    assert label_map.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "1: Car, Van\n2: Pedestrian, Person_sitting"),
+        ("a.txt", "Car, Van 1\nPedestrian,Person_sitting 2"),
+        ("a.txt", "Car, Van\nPedestrian, Person_sitting"),
+        ("a.yaml", "1: [Car, Van]\n2: [Pedestrian, Person_sitting]"),
+        (
+            "a.pbtxt",
+            "item { id: 1 name: 'Car, Van' } item { id: 2 name: 'Pedestrian, Person_sitting' }",
+        ),
+    ],
+)
+def test_merged_classes_share_an_id(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    label_map = LabelMap.read(tmp_path / name)
+    assert label_map.names == {1: "Car", 2: "Pedestrian"}
+    assert [label_map.id_of(x) for x in ("Van", "person_SITTING", "Tram", "DontCare")] == [
+        1,
+        2,
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where", "what"),
+    [
+        ("a.txt", "1: Car\n1: Van", 2, "id 1 stands twice"),
+        ("a.txt", "1: Car\n\n3: Van", 3, "2 is missing"),
+        ("a.txt", "0: Car\n1: Van", 1, "ids start at 1"),
+        ("a.txt", "1: Car\n2: Bus", 2, "unknown class 'Bus'"),
+        ("a.txt", "1: Car\n2: DontCare", 2, "no class"),
+        ("a.txt", "1: Car\n2: car", 2, "Car has id 1 already"),
+        ("a.txt", "1: Car\nVan", 2, "use one form"),
+        ("a.txt", "1:", 1, "without a class name"),
+        ("a.txt", "# nothing", None, "no class"),
+        ("a.pbtxt", "item { id: 1 name: 'Car' }\nitem { name: 'Van' }", 2, "expected `item"),
+        ("a.yaml", "1: Car\n1: Van", 2, "id 1 stands twice"),
+        ("a.yaml", "Car: one", 1, "is no id"),
+        ("a.yaml", "{", None, "not readable as YAML"),
+        ("a.yaml", "Car", None, "expected `id: name`"),
+    ],
+)
+def test_what_is_wrong_names_the_line(tmp_path, name, text, where, what):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        LabelMap.read(path)
+    assert str(error.value).startswith(f"{path}:{where}: " if where else f"{path}: ")
+    assert what in str(error.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="No such file or directory; expected a label map"):
+        LabelMap.read(tmp_path / "x.txt")
+
+
+def test_the_repository_has_kitti_s_eight_classes(root):
+    assert LabelMap.read(root / "label_map.txt") == LabelMap.kitti()
+    assert LabelMap.kitti().num_classes == 8
+
+
+def test_there_and_back(tmp_path):
+    label_map = LabelMap((("Car", "Van"), ("Cyclist",)))
+    label_map.write(tmp_path / "x.txt")
+    assert LabelMap.read(tmp_path / "x.txt") == label_map
+    assert LabelMap.from_dict(label_map.to_dict()) == label_map
+    assert LabelMap.from_dict({1: "Car, Van", 2: "Cyclist"}) == label_map
