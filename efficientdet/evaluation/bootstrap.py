@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from efficientdet.dataset.label_map import LabelMap
@@ -73,7 +74,9 @@ def samples(
         )
     generator = np.random.default_rng(seed)
     values = np.full((n, len(metrics)), np.nan)
-    for row in track(values, "Bootstrap", transient=True, disable=n < 100):
+    console = Console(stderr=True)
+    hidden = n < 100 or not console.is_terminal
+    for row in track(values, "Bootstrap", console=console, transient=True, disable=hidden):
         drawn = draw(generator.integers(len(truths), size=len(truths)))
         row[:] = [drawn.get(name, np.nan) for name in metrics]
     return dict(zip(metrics, values.T, strict=True))

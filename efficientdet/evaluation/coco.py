@@ -10,7 +10,6 @@ import contextlib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from pycocotools import mask
@@ -176,9 +175,11 @@ class Matching(COCOeval):
                 )
         self.eval = {"precision": precision, "recall": recall, "scores": scores}
 
-    def precision(self, **options: Any) -> np.ndarray:
-        """`CocoResult.precision`, with the options of `accumulate`."""
-        self.accumulate(**options)
+    def precision(
+        self, weights: np.ndarray | None = None, sizes: Sequence[int] = range(4)
+    ) -> np.ndarray:
+        """`CocoResult.precision`; arguments as in `accumulate`, sizes left out are NaN."""
+        self.accumulate(weights, sizes)
         precision = self.eval["precision"][..., -1]
         return np.where(precision < 0, np.nan, precision)
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
 from efficientdet.evaluation import coco, kitti
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
 from efficientdet.evaluation.mistakes import (
@@ -93,9 +94,15 @@ def evaluate(
             counts as that id for COCO, and as the first of its KITTI types for KITTI.
 
     Raises:
-        UserError: detections of an unknown frame, or a frame twice.
+        UserError: detections of an unknown frame or class, or a frame twice.
     """
     detections = align(truths, detections)
+    for frame in detections:
+        if unknown := set(frame.classes.tolist()).difference(label_map.names):
+            raise UserError(
+                f"frame {frame.source_id}: detections of class id {min(unknown)}, and the label "
+                f"map has 1..{label_map.num_classes}; was the detector trained on other classes?"
+            )
     matching = coco.match(truths, detections, label_map)
     return Result(
         label_map,

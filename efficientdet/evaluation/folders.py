@@ -1,10 +1,11 @@
 """KITTI text folders -> what the metrics take in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject, LabelError, read_labels
@@ -87,5 +88,8 @@ def _read_results(path: Path) -> FrameDetections:
     return as_detections(path.stem, objects)
 
 
-def _progress(items: Sequence, description: str):
-    return track(items, description, transient=True, disable=len(items) < 1000)
+def _progress(items: Sequence, description: str) -> Iterable:
+    """The items, with a bar where someone watches and it takes more than a moment."""
+    console = Console(stderr=True)
+    hidden = len(items) < 1000 or not console.is_terminal
+    return track(items, description, console=console, transient=True, disable=hidden)

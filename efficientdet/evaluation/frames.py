@@ -41,6 +41,17 @@ class FrameDetections:
     scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
+    def __post_init__(self) -> None:
+        """Stores float64 and int64, whatever came: overlaps in float32 would move metrics."""
+        object.__setattr__(self, "boxes", np.asarray(self.boxes, np.float64).reshape(-1, 4))
+        object.__setattr__(self, "scores", np.asarray(self.scores, np.float64))
+        object.__setattr__(self, "classes", np.asarray(self.classes, np.int64))
+        if not len(self.boxes) == len(self.scores) == len(self.classes):
+            raise ValueError(
+                f"{self.source_id}: {len(self.boxes)} boxes, {len(self.scores)} scores, "
+                f"{len(self.classes)} classes"
+            )
+
 
 def align(
     truths: Sequence[FrameTruth], detections: Iterable[FrameDetections]

@@ -85,7 +85,7 @@ def read_class_map(path: str | Path) -> tuple[Entry, ...]:
         entries = tuple(_entry(item, str(path)) for item in content["classes"])
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected a class map") from None
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):
         raise UserError(
             f"{path}: expected `classes:` and lines like `- {{id: 3, coco: car, kitti: Car}}`"
         ) from None
@@ -115,9 +115,9 @@ def to_kitti(
     entries_used = [entry for entry in entries if restricted.id_of(entry.kitti_type)]
     found, kept, frames = Counter(), Counter(), []
     for frame in detections:
-        found.update(np.asarray(frame.classes, int).tolist())
+        found.update(frame.classes.tolist())
         frame = _join_riders(frame, entries_used)
-        kept.update(np.asarray(frame.classes, int).tolist())
+        kept.update(frame.classes.tolist())
         frames.append(frame)
     ids = {entry.coco_id: restricted.id_of(entry.kitti_type) for entry in entries_used}
     return ZeroShot(
@@ -156,22 +156,20 @@ def _select(frame: FrameDetections, new_ids: Mapping[int, int]) -> FrameDetectio
 
 def _join_riders(frame: FrameDetections, entries: Iterable[Entry]) -> FrameDetections:
     """Bicycles with their riders in one box each; lone bicycles and consumed riders are gone."""
-    boxes, scores = np.array(frame.boxes, float), np.array(frame.scores, float)
+    boxes, scores, classes = frame.boxes.copy(), frame.scores.copy(), frame.classes
     gone = np.zeros(len(scores), bool)
-    for entry in entries:
-        if entry.rider is None:
-            continue
-        bicycles = np.flatnonzero(frame.classes == entry.coco_id)
+    for entry in (entry for entry in entries if entry.rider is not None):
+        bicycles = np.flatnonzero(classes == entry.coco_id)
         for bicycle in bicycles[np.argsort(-scores[bicycles], kind="stable")]:
-            people = np.flatnonzero((frame.classes == entry.rider) & ~gone)
-            covers = coverage(boxes[[bicycle]], boxes[people])[0] >= RIDER_COVERAGE
-            people = people[covers & (scores[people] <= RIDER_SCORE * scores[bicycle])]
+            people = np.flatnonzero((classes == entry.rider) & ~gone)
+            on_it = coverage(boxes[[bicycle]], boxes[people])[0] >= RIDER_COVERAGE
+            people = people[on_it & (scores[people] <= RIDER_SCORE * scores[bicycle])]
             if not len(people):
                 gone[bicycle] = True
                 continue
             rider = people[np.argmax(scores[people])]
-            pair = boxes[[bicycle, rider]]
-            boxes[bicycle] = [*pair[:, :2].min(axis=0), *pair[:, 2:].max(axis=0)]
-            scores[bicycle] = scores[[bicycle, rider]].min()
+            boxes[bicycle, :2] = boxes[[bicycle, rider], :2].min(axis=0)
+            boxes[bicycle, 2:] = boxes[[bicycle, rider], 2:].max(axis=0)
+            scores[bicycle] = min(scores[bicycle], scores[rider])
             gone[rider] = True
-    return FrameDetections(frame.source_id, boxes[~gone], scores[~gone], frame.classes[~gone])
+    return FrameDetections(frame.source_id, boxes[~gone], scores[~gone], classes[~gone])

@@ -1,6 +1,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -8,7 +9,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.coco import SUMMARY
 from efficientdet.evaluation.evaluate import evaluate
-from efficientdet.evaluation.frames import FrameTruth
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 
 
 @pytest.fixture
@@ -74,3 +75,28 @@ def test_a_frame_that_comes_twice_is_an_error(make_detections, label_map):
         evaluate([truth], [make_detections(), make_detections()], label_map)
     with pytest.raises(UserError, match="share a source_id"):
         evaluate([truth, truth], [], label_map)
+
+
+def test_a_class_that_the_label_map_lacks_is_an_error(make_detections, label_map):
+    found = make_detections(((0, 0, 100, 50), 0.9, 17))
+    with pytest.raises(UserError, match=r"class id 17, and the label map has 1\.\.3"):
+        evaluate([FrameTruth("000000", 0, 0, [])], [found], label_map)
+
+
+def test_float32_detections_give_the_metrics_of_their_values(random_frames):
+    truths, detections = random_frames(11)
+    halves = [
+        FrameDetections(d.source_id, (d.boxes + 0.1).astype(np.float32), d.scores, d.classes)
+        for d in detections
+    ]
+    again = [
+        FrameDetections(d.source_id, d.boxes.tolist(), d.scores.tolist(), d.classes.tolist())
+        for d in halves
+    ]
+    one, other = (evaluate(truths, d, LabelMap.kitti()).metrics for d in (halves, again))
+    assert one == other
+
+
+def test_detections_of_unequal_lengths_are_a_mistake():
+    with pytest.raises(ValueError, match="1 boxes, 2 scores, 1 classes"):
+        FrameDetections("000000", [[0, 0, 1, 1]], [0.5, 0.4], [1])
