@@ -12,7 +12,8 @@ def intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Areas [N, M] that boxes `a` [N, 4] and `b` [M, 4] share."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.prod(np.maximum(bottom_right - top_left, 0), axis=2)
+    sides = np.maximum(bottom_right - top_left, 0)
+    return sides[..., 0] * sides[..., 1]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
