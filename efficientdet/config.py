@@ -113,6 +113,7 @@ class Config:
     num_epochs: int = 300
     moving_average_decay: float = 0.9998
     is_training_bn: bool | None = None  # None: decided once at the start of a run
+    batch_norm_momentum: float = 0.99  # a run of a few hundred steps needs 0.9
     var_freeze_expr: str | None = None
     # Ours.
     backbone_lr_scale: float = 1.0

@@ -8,6 +8,7 @@ from keras import layers, ops
 from efficientdet.config import Config
 from efficientdet.model import remat
 from efficientdet.model.backbone import Backbone
+from efficientdet.model.batch_norm import BatchNormalization
 from efficientdet.model.bifpn import BiFPN, Resample
 from efficientdet.model.heads import box_head, class_head
 
@@ -31,7 +32,11 @@ def build_detector(config: Config) -> keras.Model:
         h = ceil(H / 2**level).
     """
     images = keras.Input((*config.image_hw, 3), name="images")
-    return keras.Model(images, Detector(config)(images), name=config.name)
+    model = keras.Model(images, Detector(config)(images), name=config.name)
+    for layer in model._flatten_layers():
+        if isinstance(layer, BatchNormalization):
+            layer.momentum = config.batch_norm_momentum
+    return model
 
 
 class Detector(layers.Layer):
