@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from efficientdet.checkpoint.bundle import read_bundle
 from efficientdet.config import Config, NmsConfig
 from efficientdet.model.anchors import Anchors
+from efficientdet.model.detector import automl_names, build_detector
 from efficientdet.model.postprocess import Detections, _suppress, postprocess
 
 CONFIG = Config(image_size=128, num_classes=9)
@@ -44,6 +46,39 @@ def test_detections_equal_automl(mode, method, max_nms_inputs, outputs, root):
     np.testing.assert_allclose(detections.scores, golden[f"{key}_scores"], atol=1e-6)
     np.testing.assert_array_equal(detections.classes, golden[f"{key}_classes"])
     np.testing.assert_allclose(detections.boxes, golden[f"{key}_boxes"], rtol=1e-5, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def d0_outputs(shared):
+    """Outputs of AutoML's D0 checkpoint, EMA weights, for a noise image and a smooth one."""
+    folder = shared / "golden/automl"
+    config = Config.for_model("efficientdet-d0")
+    model = build_detector(config)
+    arrays = read_bundle(folder / "efficientdet-d0/model")
+    for name, variable in automl_names(model).items():
+        variable.assign(arrays[f"{name}/ExponentialMovingAverage"])
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    smooth = np.load(folder / "d0_512_inputs.npz")["image_smooth_uint8"]
+    images = (np.stack([noise, smooth]) - config.mean_rgb) / config.stddev_rgb
+    return model(images.astype("float32"), training=False)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "hard"])
+@pytest.mark.parametrize("mode", ["per_class", "global"])
+def test_detections_of_the_d0_checkpoint_equal_automl(mode, method, d0_outputs, shared):
+    golden = np.load(shared / "golden/automl/d0_512_detections.npz")
+    config = Config.for_model("efficientdet-d0").override({"nms_configs.method": method})
+    anchors = Anchors(config).boxes
+    detections = postprocess(*d0_outputs, anchors, np.ones(2, "float32"), config=config, mode=mode)
+    boxes, scores, classes, num_valid = map(ops.convert_to_numpy, detections)
+    np.testing.assert_array_equal(num_valid, golden[f"{mode}_{method}_valid_len"])
+    for i in range(2):  # as sets: some scores lie closer together than float32 noise
+        rows = np.column_stack([boxes[i], classes[i], scores[i]])
+        key = f"{mode}_{method}"
+        expected = [golden[f"{key}_{part}"][i] for part in ("boxes", "classes", "scores")]
+        expected = np.column_stack(expected)
+        near = np.abs(rows[:, None] - expected) < [0.05] * 4 + [0.5, 1e-4]
+        assert near.all(axis=2).any(axis=0).all()
 
 
 @pytest.mark.parametrize("mode", ["per_class", "global"])
