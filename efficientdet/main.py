@@ -11,6 +11,7 @@ manifest beside the records.
 """
 
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -55,6 +56,12 @@ flags.DEFINE_bool(
     "Start Pedestrian, Cyclist, Car, Truck, Tram from COCO's person, bicycle, car, truck, train.",
 )  # fmt: skip
 flags.DEFINE_bool("zero_shot", False, "With --mode=eval: judge a COCO model by a class map.")
+flags.DEFINE_string(
+    "class_map",
+    str(Path(__file__).resolve().parents[1] / "configs" / "coco_to_kitti.yaml"),
+    "With --zero_shot: which COCO class stands for which KITTI class.",
+)
+flags.DEFINE_bool("self_check", False, "With --mode=eval: judge the ground truth by itself.")
 flags.DEFINE_bool("watch", False, "With --mode=eval: evaluate every new checkpoint, until Ctrl-C.")
 flags.DEFINE_integer("min_eval_interval", 180, "Seconds between two looks of --watch.")
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
@@ -64,33 +71,39 @@ def main() -> None:
     """Checks what the flags leave out and hands over."""
     if not FLAGS.model_dir:
         raise UsageError("--model_dir is missing: the folder of the run")
-    # TensorFlow takes seconds to import: --help and bad flags should not.
-    from efficientdet.training import runs
-
+    for name, modes in (("train_file_pattern", "train"), ("val_file_pattern", "eval")):
+        if modes in FLAGS.mode.split("_and_") and not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
     if FLAGS.strategy == "tpu":
         raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
+    # TensorFlow takes seconds to import: --help and bad flags should not.
+    from efficientdet import backend
+
     if FLAGS.memory_limit_mb:
-        runs.limit_gpu_memory(FLAGS.memory_limit_mb)
+        backend.limit_memory(FLAGS.memory_limit_mb)
     if FLAGS.deterministic:
-        runs.make_deterministic()
-    if FLAGS.mode == "eval":
-        _evaluate(runs)
+        backend.make_deterministic()
+    if FLAGS.mode != "eval":
+        _train()
+    elif FLAGS.self_check:
+        _check_metrics()
+    elif FLAGS.zero_shot:
+        _zero_shot()
     else:
-        _train(runs)
+        _evaluate()
 
 
-def _train(runs) -> None:
-    for name in ("train_file_pattern", *(["val_file_pattern"] * (FLAGS.mode != "train"))):
-        if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
-    runs.train(
+def _train() -> None:
+    from efficientdet.training import start
+
+    start.train(
         FLAGS.model_dir,
         model_name=FLAGS.model_name,
         overrides=_overrides(),
         train_pattern=FLAGS.train_file_pattern,
         val_pattern=FLAGS.val_file_pattern if FLAGS.mode == "train_and_eval" else None,
         label_map_path=FLAGS.label_map_path,
-        start=runs.Start(
+        start=start.Start(
             ckpt=FLAGS.ckpt,
             backbone_ckpt=FLAGS.backbone_ckpt,
             classes=FLAGS.ckpt_classes,
@@ -108,21 +121,44 @@ def _train(runs) -> None:
     )
 
 
-def _evaluate(runs) -> None:
-    if not FLAGS.val_file_pattern:
-        raise UsageError("--val_file_pattern is missing, --mode=eval needs it")
-    runs.evaluate(
+def _evaluate() -> None:
+    from efficientdet.training import scoring
+
+    scoring.evaluate(
         FLAGS.model_dir,
         model_name=FLAGS.model_name,
         overrides=_overrides(),
         val_pattern=FLAGS.val_file_pattern,
         label_map_path=FLAGS.label_map_path,
-        start=runs.Start(ckpt=FLAGS.ckpt, classes=FLAGS.ckpt_classes),
+        ckpt=FLAGS.ckpt,
+        ckpt_classes=FLAGS.ckpt_classes,
         batch_size=FLAGS.eval_batch_size,
         eval_samples=FLAGS.eval_samples,
-        zero_shot=FLAGS.zero_shot,
         watch_seconds=FLAGS.min_eval_interval if FLAGS.watch else None,
     )
+
+
+def _zero_shot() -> None:
+    if not FLAGS.ckpt:
+        raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
+    from efficientdet.training import scoring
+
+    scoring.zero_shot(
+        model_name=FLAGS.model_name,
+        overrides=_overrides(),
+        val_pattern=FLAGS.val_file_pattern,
+        label_map_path=FLAGS.label_map_path,
+        ckpt=FLAGS.ckpt,
+        class_map_path=FLAGS.class_map,
+        batch_size=FLAGS.eval_batch_size,
+        eval_samples=FLAGS.eval_samples,
+    )
+
+
+def _check_metrics() -> None:
+    from efficientdet.training import scoring
+
+    scoring.check_metrics(FLAGS.val_file_pattern, FLAGS.label_map_path)
 
 
 def _overrides() -> dict:

@@ -40,9 +40,9 @@ def main() -> None:
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
     from efficientdet.config import parse_hparams
-    from efficientdet.training import runs
+    from efficientdet.training import prediction
 
-    runs.predict(
+    prediction.predict(
         FLAGS.model_dir,
         model_name=FLAGS.model_name,
         overrides=parse_hparams(FLAGS.hparams),

@@ -6,7 +6,7 @@ from typing import Any
 
 from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.errors import UserError
+from efficientdet.errors import UsageError, UserError
 
 # What decides the shape or the meaning of the weights: a run cannot change it on the way.
 STRUCTURE = (
@@ -34,17 +34,28 @@ class RunDirectory:
         """Whether a run has been started here."""
         return self._config_path.exists()
 
-    def config(self, model_name: str | None, overrides: Mapping[str, Any]) -> Config:
+    def config(
+        self, model_name: str | None, overrides: Mapping[str, Any], label_map: LabelMap
+    ) -> Config:
         """The configuration to run with: the model's table, config.yaml, then `overrides`.
 
         Args:
             model_name: as typed, or None.
             overrides: the hyper-parameters of the command line.
+            label_map: gives `num_classes`.
 
         Raises:
+            UsageError: `overrides` names another number of classes.
             UserError: the folder holds a run of another model, or one that `overrides` would
                 change in shape.
         """
+        said = overrides.get("num_classes", label_map.num_classes)
+        if said != label_map.num_classes:
+            raise UsageError(
+                f"num_classes={said}, but the records have {label_map.num_classes} classes "
+                f"({_listed(label_map)}); leave it out, it is read from the records"
+            )
+        overrides = dict(overrides) | {"num_classes": label_map.num_classes}
         if not self.exists:
             return Config.for_model(model_name or "efficientdet-d1").override(overrides)
         saved = self._read_config()

@@ -13,6 +13,7 @@ from efficientdet.model import freeze
 from efficientdet.model.detector import automl_names, build_detector, part_of
 from efficientdet.training.memory import next_rung
 from efficientdet.training.optimizers import make_optimizer
+from efficientdet.training.precision import compute_policy
 from efficientdet.training.train_state import TrainState
 from efficientdet.training.train_step import TrainStep
 
@@ -112,10 +113,3 @@ class Learner:
     def named_variables(self) -> dict[str, keras.Variable]:
         """AutoML name -> variable of the model."""
         return automl_names(self.model)
-
-
-def compute_policy(config: Config) -> str:
-    """Keras' dtype policy of a run: mixed precision only where a GPU gains from it."""
-    if not config.mixed_precision or not backend.has_gpu():
-        return "float32"
-    return "mixed_bfloat16" if backend.has_bfloat16() else "mixed_float16"

@@ -16,7 +16,7 @@ from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.schedules import learning_rate
-from efficientdet.training.validation import Evaluated
+from efficientdet.training.validation import EpochEvaluation
 
 Batch = Mapping[str, np.ndarray]
 BAD_STREAK = 3  # non-finite steps in a row before training goes back to a checkpoint
@@ -66,7 +66,7 @@ class Trainer:
         log: MetricsLog,
         *,
         batches: Callable[[int, int], Iterator[Batch]],
-        evaluate: Callable[[Learner], Evaluated] | None,
+        evaluate: EpochEvaluation | None,
         callbacks: Sequence[Callback] = (),
         say: Callable[[str], None] = print,
     ):
@@ -238,7 +238,8 @@ class Trainer:
         return all(record["step"] != self.progress.step for record in self._log.read("eval"))
 
     def _run_evaluation(self) -> None:
-        evaluated = self._evaluate(self.learner)
+        learner = self.learner
+        evaluated = self._evaluate(learner.model, learner.config, learner.state.evaluation_values())
         name = self.plan.best_metric
         if name not in evaluated.metrics:
             known = ", ".join(evaluated.metrics)

@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -26,6 +27,7 @@ from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
 
 Batch = Mapping[str, np.ndarray]
+Weights = tuple[list, list]
 STRIP_IMAGES = 6
 STRIP_SCORE = 0.3
 
@@ -73,8 +75,8 @@ class Validator:
             num_classes=config.num_classes,
             max_instances=max(1, records.max_objects),
         )
-        self._num_batches = math.ceil(num_images / batch_size)
         self.truths = read_truths(records.files, records.label_map)[:num_images]
+        self._num_batches = math.ceil(len(self.truths) / batch_size)
         self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
         self._split = records.manifest.split if records.manifest else "unknown"
 
@@ -97,6 +99,10 @@ class Validator:
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         return Evaluated(result.metrics | losses, result, detections, sheet(pictures, columns=2))
+
+    def detect(self, detector: Detector) -> list[FrameDetections]:
+        """Only the detections; class ids are the detector's."""
+        return [frame for batch in self._batches() for frame in detector.detect(batch)]
 
     def show(self, evaluated: Evaluated) -> None:
         """Prints the tables and the losses."""
@@ -149,3 +155,33 @@ class Validator:
         pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
         thresholds = dict.fromkeys(self.label_map.names, STRIP_SCORE)
         return draw_detections(pixels, frame, self.label_map, thresholds, scale=scale)
+
+
+class EpochEvaluation:
+    """A `Validator` that keeps its compiled detector from epoch to epoch, prints and writes.
+
+    Args:
+        folder: `model_dir/eval`.
+    """
+
+    def __init__(self, validator: Validator, folder: Path):
+        self._validator, self._folder = validator, folder
+        self._model: keras.Model | None = None
+        self._detector: Detector | None = None
+
+    def __call__(self, model: keras.Model, config: Config, values: Weights) -> Evaluated:
+        """Evaluates `model` with `values`: (trainables, non-trainables)."""
+        if model is not self._model:
+            self._model, self._detector = model, Detector(model, config)
+        self._detector.values = values
+        evaluated = self._validator(self._detector)
+        self._validator.show(evaluated)
+        self._validator.write(evaluated, self._folder, f"{config.name}, {self._folder.parent}")
+        return evaluated
+
+
+def obeyed(name: str, said: int | None, found: int, say: Callable[[str], None]) -> int:
+    """What the flag `name` says, with one warning where the records say something else."""
+    if said is not None and said != found:
+        say(f"warning: --{name}={said}, the records hold {found}; going by the flag")
+    return said or found

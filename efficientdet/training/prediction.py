@@ -1,0 +1,87 @@
+"""Detects in image files with a trained run, and writes what it found."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from efficientdet.checkpoint.restore import restore
+from efficientdet.console import printer
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.evaluation.frames import FrameDetections
+from efficientdet.evaluation.results import write_coco, write_kitti
+from efficientdet.inference import Detector
+from efficientdet.input.images import find_images, image_batches
+from efficientdet.run_directory import RunDirectory
+from efficientdet.training.scoring import load_model, newest_checkpoint
+from efficientdet.visualize.detections import draw_detections
+from efficientdet.visualize.drawing import save_image
+
+DRAWN_SCORE = 0.3  # where no evaluation has found a better threshold
+
+
+def predict(
+    model_dir: str,
+    *,
+    model_name: str | None,
+    overrides: Mapping[str, Any],
+    ckpt: str | None,
+    images: str,
+    image_list: str | None,
+    output_dir: str,
+    min_score: float | None,
+    max_images: int | None,
+    batch_size: int,
+) -> None:
+    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`.
+
+    Args:
+        ckpt: instead of the newest checkpoint of `model_dir`.
+        images: see `find_images`.
+        min_score: boxes from this score on are drawn; None: by class, the best F1 of the run's last
+            evaluation.
+    """
+    console = Console()
+    say = printer(console)
+    run = RunDirectory(model_dir, say)
+    paths = find_images(images, image_list)[:max_images]
+    label_map = run.label_map(None)
+    config = run.config(model_name, overrides, label_map)
+    path = ckpt or str(newest_checkpoint(run.path))
+    model = load_model(config, say)
+    say(restore(model, path, config, label_map=label_map).line())
+    detector = Detector(model, config)
+    thresholds = _thresholds(run, label_map, min_score)
+    folder = Path(output_dir)
+    found: list[FrameDetections] = []
+    steps = track(
+        image_batches(paths, config, batch_size),
+        "detecting",
+        math.ceil(len(paths) / batch_size),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    for batch, originals in steps:
+        for frame, image in zip(detector.detect(batch), originals, strict=True):
+            found.append(frame)
+            picture = draw_detections(image, frame, label_map, thresholds)
+            save_image(picture, folder / f"{frame.source_id}.png")
+    write_kitti(folder / "results", found, label_map)
+    write_coco(folder / "detections.json", found)
+    say(f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json")
+
+
+def _thresholds(
+    run: RunDirectory, label_map: LabelMap, min_score: float | None
+) -> dict[int, float]:
+    """Class id -> score from which boxes are drawn."""
+    if min_score is not None:
+        return dict.fromkeys(label_map.names, min_score)
+    path = run.path / "eval" / "thresholds.json"
+    best = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {i: best.get(name, DRAWN_SCORE) for i, name in label_map.names.items()}

@@ -1,0 +1,205 @@
+"""Puts a training run together: records, configuration, weights, loop."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from rich.console import Console
+
+from efficientdet import backend
+from efficientdet.checkpoint.restore import restore
+from efficientdet.config import Config
+from efficientdet.console import printer
+from efficientdet.errors import UsageError, UserError
+from efficientdet.input.pipeline import InputPipeline
+from efficientdet.input.record_set import RecordSet
+from efficientdet.run_directory import RunDirectory
+from efficientdet.training import preflight as before_start
+from efficientdet.training.callbacks import MetricsFile, ProgressBar, TensorBoard
+from efficientdet.training.checkpoints import Checkpoints
+from efficientdet.training.learner import Learner
+from efficientdet.training.metrics_log import MetricsLog
+from efficientdet.training.precision import explain_precision
+from efficientdet.training.trainer import Plan, Trainer
+from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
+
+FROZEN_BN_BELOW = 8  # images in a micro-batch
+
+
+@dataclass(frozen=True)
+class Start:
+    """Which weights a fresh run begins with; see the flags of main.py."""
+
+    ckpt: str | None = None
+    backbone_ckpt: str | None = None
+    classes: str = "auto"
+    init_classes: bool = False
+    allow_partial: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ckpt and self.backbone_ckpt:
+            raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
+
+    @property
+    def path(self) -> str | None:
+        """The checkpoint to read, if any."""
+        return self.ckpt or self.backbone_ckpt
+
+
+def train(
+    model_dir: str,
+    *,
+    model_name: str | None,
+    overrides: Mapping[str, Any],
+    train_pattern: str,
+    val_pattern: str | None,
+    label_map_path: str | None,
+    start: Start,
+    batch_size: int | None,
+    eval_batch_size: int,
+    num_examples: int | None,
+    eval_samples: int | None,
+    save_steps: int,
+    keep: int,
+    best_metric: str,
+    preflight: bool,
+) -> None:
+    """Trains, and evaluates after each epoch if there is a `val_pattern`; resumes where it can.
+
+    Args:
+        model_dir: folder of the run; a checkpoint in it is gone on from.
+        overrides: hyper-parameters of the command line.
+        batch_size: images an update; None: the most that fits.
+        num_examples: images an epoch; None: those of the records.
+    """
+    console = Console()
+    say = printer(console)
+    run = RunDirectory(model_dir, say)
+    records = RecordSet.open(train_pattern, label_map_path, say)
+    validation = RecordSet.open(val_pattern, label_map_path, say) if val_pattern else None
+    label_map = run.label_map(records.label_map)
+    if validation and validation.label_map != label_map:
+        raise UserError(f"{val_pattern}: made with another label map than {train_pattern}")
+    config = run.config(model_name, overrides, label_map)
+    if not run.exists:
+        config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
+    explain_precision(config, say)
+    if preflight:
+        before_start.check_records(records, validation, config=config, say=say)
+
+    learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
+    batch_size = batch_size or learner.largest_batch(records.max_objects)
+    if batch_size % config.grad_accum_steps:
+        raise UsageError(
+            f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
+        )
+    examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
+    plan = Plan(
+        batch_size,
+        steps_per_epoch=max(1, examples // batch_size),
+        num_epochs=config.num_epochs,
+        save_steps=save_steps,
+        best_metric=best_metric,
+    )
+    batches = _training_batches(records, config, batch_size)
+    if preflight:
+        before_start.check_disk(learner.model, run.path, keep=keep)
+        first = next(batches(0, 0))
+        before_start.draw_batch(first, run.path / "preflight.png", config=config)
+    evaluate = None
+    if validation:
+        count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
+        validator = Validator(
+            validation, config, eval_batch_size, num_images=count, console=console
+        )
+        evaluate = EpochEvaluation(validator, run.path / "eval")
+    log = MetricsLog(run.path / "metrics.jsonl")
+    run.write(config, label_map)
+    trainer = Trainer(
+        learner,
+        plan,
+        Checkpoints(run.path, keep=keep, warn=say),
+        log,
+        batches=batches,
+        evaluate=evaluate,
+        callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
+        say=say,
+    )
+    if trainer.resume():
+        if start.path:
+            say(f"{start.path} is not read again: the run is past its start")
+        say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
+    elif start.path:
+        report = restore(
+            learner.model,
+            start.path,
+            config,
+            label_map=label_map,
+            backbone_only=start.backbone_ckpt is not None,
+            classes=start.classes,
+            init_classes=start.init_classes,
+            allow_partial=start.allow_partial,
+        )
+        console.print(report.table())
+        report.write(run.path)
+        learner.state.reset_shadows()
+    say(_headline(learner, plan, records))
+    console.print(learner.freeze_report.table())
+    trainer.fit()
+    say(f"done: {trainer.progress.step} steps, checkpoints and metrics in {run.path}")
+
+
+def _decide_batch_norm(
+    config: Config, batch_size: int | None, *, loaded: bool, say: Callable[[str], None]
+) -> Config:
+    """At the start of a run: freezes BatchNorm statistics where nobody said what to do.
+
+    Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
+    micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
+    the parts that are frozen as a whole keep theirs.)
+    """
+    micro = (batch_size or FROZEN_BN_BELOW) // config.grad_accum_steps
+    if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
+        return config
+    say(f"BatchNorm statistics stay as loaded: {micro} images in a micro-batch are too few")
+    return dataclasses.replace(config, is_training_bn=False)
+
+
+def _training_batches(
+    records: RecordSet, config: Config, batch_size: int
+) -> Callable[[int, int], Iterator[Mapping[str, np.ndarray]]]:
+    pipeline = InputPipeline(
+        records.files,
+        config,
+        batch_size=batch_size,
+        training=True,
+        num_classes=config.num_classes,
+        max_instances=_instances(records, config),
+        seed=config.seed,
+    )
+    return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
+
+
+def _instances(records: RecordSet, config: Config) -> int:
+    """Rows for boxes in a batch: what the fullest image needs after mosaic and copy-paste."""
+    return max(
+        1, records.max_objects * (4 if config.mosaic_prob else 1) + (config.copy_paste_prob > 0)
+    )
+
+
+def _headline(learner: Learner, plan: Plan, records: RecordSet) -> str:
+    config = learner.config
+    height, width = config.image_hw
+    micro = f" in {config.grad_accum_steps} micro-batches" if config.grad_accum_steps > 1 else ""
+    parameters = sum(math.prod(v.shape) for v in learner.model.trainable_variables)
+    return (
+        f"{config.name}, input {width}x{height}, {config.num_classes} classes, "
+        f"{parameters / 1e6:.2f} M parameters, {keras.config.dtype_policy().name} on "
+        f"{backend.device()} ({keras.backend.backend()})\n"
+        f"{records.num_examples} training images, batch {plan.batch_size}{micro}, "
+        f"{plan.steps_per_epoch} steps an epoch, {plan.num_epochs} epochs"
+    )
