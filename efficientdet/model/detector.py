@@ -1,5 +1,6 @@
 """EfficientDet: backbone, BiFPN, class and box head. Tan, Pang and Le (2020), figure 3."""
 
+import math
 from typing import Any
 
 import keras
@@ -10,7 +11,7 @@ from efficientdet.model import remat
 from efficientdet.model.backbone import Backbone
 from efficientdet.model.batch_norm import BatchNormalization
 from efficientdet.model.bifpn import BiFPN, Resample
-from efficientdet.model.heads import box_head, class_head
+from efficientdet.model.heads import Head, box_head, class_head
 
 Tensor = Any
 _PREFIXES = {
@@ -64,6 +65,18 @@ class Detector(layers.Layer):
         self.backbone.build(input_shape)
         for part in (*self.coarser, self.fpn, self.class_head, self.box_head):
             part.build()
+
+    def compute_output_spec(self, images: Any, training: bool = False) -> tuple[list, list]:
+        """Shapes of what `call` returns; Keras would trace the whole network to find them."""
+        batch, height, width, _ = images.shape
+
+        def maps(head: Head) -> list[keras.KerasTensor]:
+            sizes = [
+                (math.ceil(height / 2**level), math.ceil(width / 2**level)) for level in self.levels
+            ]
+            return [keras.KerasTensor((batch, *size, head.outputs), "float32") for size in sizes]
+
+        return maps(self.class_head), maps(self.box_head)
 
     def pyramid(self, images: Tensor, training: bool = False) -> list[Tensor]:
         """The BiFPN's inputs, [B, H_l, W_l, C_l] a level: the backbone's maps, then pooled ones."""

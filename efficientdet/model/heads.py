@@ -29,7 +29,7 @@ class Head(layers.Layer):
 
     def __init__(self, config: Config, prefix: str, outputs: int, bias: Any = 0.0):
         super().__init__(name=f"{prefix}_net")
-        self.filters = config.fpn_num_filters
+        self.filters, self.outputs = config.fpn_num_filters, outputs
         self.activation = ACTIVATIONS[config.act_type]
         repeats = range(config.box_class_repeats)
         self.convs = [_separable(self.filters, f"{prefix}-{index}") for index in repeats]
