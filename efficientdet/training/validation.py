@@ -130,7 +130,7 @@ class Validator:
         )
 
     def _batches(self) -> Iterator[Batch]:
-        yield from track(
+        batches = track(
             islice(self._pipeline.batches(), self._num_batches),
             total=self._num_batches,
             description="evaluating",
@@ -138,6 +138,9 @@ class Validator:
             transient=True,
             disable=not self._console.is_terminal,
         )
+        for number, batch in enumerate(batches):
+            rows = number * len(batch["valid"]) + np.arange(len(batch["valid"]))
+            yield batch | {"valid": rows < len(self.truths)}
 
     def _pixels(self, source_id: str) -> np.ndarray:
         """The original image of one frame, uint8 [H, W, 3]."""
