@@ -18,7 +18,10 @@ MIN_VISIBLE = 0.3  # an object with less of its area left is ignored
 
 
 def with_probability(
-    probability: float, seed: tf.Tensor, op: Callable[[tf.Tensor], Sample], sample: Sample
+    probability: float | tf.Tensor,
+    seed: tf.Tensor,
+    op: Callable[[tf.Tensor], Sample],
+    sample: Sample,
 ) -> Sample:
     """`op(seed)` in that share of the seeds, else `sample`, at no cost."""
     choose, seed = tf.unstack(tf.random.split(seed))

@@ -6,7 +6,7 @@ would have seen, and skipping batches reads nothing.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,9 @@ class InputPipeline:
         )
         pasting = training and config.copy_paste_prob > 0
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
+        # Traced once, not in every epoch and for every frame of a mosaic.
+        self._example = tf.function(self._make_example, autograph=False)
+        self._load = tf.function(self._make_sample, autograph=False)
 
     def __len__(self) -> int:
         if self._training:
@@ -133,10 +136,16 @@ class InputPipeline:
         positions = np.arange(len(numbers))
         first = skip_batches * self._batch_size
         rows = tf.data.Dataset.from_tensor_slices((positions, numbers, valid)).skip(first)
+        epoch_seed = np.random.SeedSequence((self._seed, epoch)).generate_state(2).view(np.int32)
+        closed = epoch >= self._config.num_epochs - self._config.mosaic_close_epochs
+        mosaic_prob = np.float32(0.0 if closed else self._config.mosaic_prob)
         options = tf.data.Options()
         options.deterministic = True
         return (
-            rows.map(self._example_function(epoch), tf.data.AUTOTUNE)
+            rows.map(
+                lambda *row: self._example(*row, tf.constant(epoch_seed), tf.constant(mosaic_prob)),
+                tf.data.AUTOTUNE,
+            )
             .batch(self._batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(_PREFETCH)
             .with_options(options)
@@ -144,13 +153,8 @@ class InputPipeline:
 
     def batches(self, *, epoch: int = 0, skip_batches: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """`dataset` as numpy arrays; an unreadable record becomes a UserError."""
-        try:
+        with self.index.named_errors():
             yield from self.dataset(epoch=epoch, skip_batches=skip_batches).as_numpy_iterator()
-        except tf.errors.OpError as error:
-            raise UserError(
-                f"{', '.join(map(str, self.index.files))}: {error.message.splitlines()[0]}; "
-                "inspect_tfrecord.py names the record"
-            ) from None
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Record numbers int64 and their validity, in whole batches."""
@@ -162,36 +166,36 @@ class InputPipeline:
         valid = numbers < len(self.index)
         return np.where(valid, numbers, 0), valid
 
-    def _example_function(self, epoch: int) -> Callable[..., dict[str, tf.Tensor]]:
-        """(position, number, valid) -> one row of a batch."""
-        epoch_seed = np.random.SeedSequence((self._seed, epoch)).generate_state(2).view(np.int32)
-        closed = epoch >= self._config.num_epochs - self._config.mosaic_close_epochs
-        mosaic_prob = 0.0 if closed else self._config.mosaic_prob
+    def _make_example(
+        self,
+        position: tf.Tensor,
+        number: tf.Tensor,
+        valid: tf.Tensor,
+        epoch_seed: tf.Tensor,
+        mosaic_prob: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """One row of a batch."""
+        sample, source_id = self._load(number)
+        original_hw = geometry.size_of(sample[0])
+        if self._training:
+            seed = tf.random.fold_in(epoch_seed, position)
+            sample, scale = self._augment(sample, seed, mosaic_prob)
+        else:
+            sample, scale = geometry.letterbox(*sample, self._config.image_hw)
+        boxes, classes = self._instances(sample[1], sample[2], valid)
+        return {
+            "images": finish(sample[0], self._config),
+            "boxes": boxes,
+            "classes": classes,
+            "source_id": source_id,
+            "image_scale": 1.0 / scale,
+            "original_hw": original_hw,
+            "valid": valid,
+        }
 
-        def example(position: tf.Tensor, number: tf.Tensor, valid: tf.Tensor) -> dict:
-            sample, source_id = self._load(number)
-            original_hw = geometry.size_of(sample[0])
-            if self._training:
-                seed = tf.random.fold_in(epoch_seed, position)
-                sample, scale = self._augment(sample, seed, mosaic_prob)
-            else:
-                sample, scale = geometry.letterbox(*sample, self._config.image_hw)
-            boxes, classes = self._instances(sample[1], sample[2], valid)
-            return {
-                "images": finish(sample[0], self._config),
-                "boxes": boxes,
-                "classes": classes,
-                "source_id": source_id,
-                "image_scale": 1.0 / scale,
-                "original_hw": original_hw,
-                "valid": valid,
-            }
-
-        return example
-
-    def _load(self, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
+    def _make_sample(self, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
         """The sample of one record, its image uint8, and its source_id."""
-        example = parse_example(self.index.read_tensor(number))
+        example = parse_example(self.index.read(number))
         image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
         size = tf.cast(geometry.size_of(image), tf.float32)
         classes = tf.where(example["is_crowd"] > 0, IGNORE, tf.cast(example["classes"], tf.int32))
@@ -204,7 +208,7 @@ class InputPipeline:
         return (image, boxes, classes), example["source_id"]
 
     def _augment(
-        self, sample: Sample, seed: tf.Tensor, mosaic_prob: float
+        self, sample: Sample, seed: tf.Tensor, mosaic_prob: tf.Tensor
     ) -> tuple[Sample, tf.Tensor]:
         """All that the config asks for, down to an image that fits the input; and its scale."""
         config = self._config
@@ -215,7 +219,7 @@ class InputPipeline:
         if self._donors:
             op = functools.partial(self._paste, sample)
             sample = augment.with_probability(config.copy_paste_prob, paste, op, sample)
-        if mosaic_prob > 0:
+        if config.mosaic_prob > 0:
             op = functools.partial(self._mosaic, sample, visible)
             sample = augment.with_probability(mosaic_prob, mosaic, op, sample)
         if config.crop_prob > 0:

@@ -1,8 +1,9 @@
 """Random access to TFRecord files, and a look at all their objects without decoding an image."""
 
-import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.progress import track
 from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.errors import UserError
 
-_HEADER, _FOOTER = 12, 4  # length uint64 and its CRC; CRC of the payload
+_OVERHEAD = 16  # bytes: length (uint64), its checksum, and the checksum of the payload
 
 
 class RecordIndex:
@@ -21,7 +22,7 @@ class RecordIndex:
 
     Against `TFRecordDataset` with a shuffle buffer this gives a true permutation, exact and
     instant resume (numbers are skipped, nothing is read), repeated records, and any other record
-    for mosaic and copy-paste; it keeps 20 bytes a record in memory. Building it reads 8 bytes a
+    for mosaic and copy-paste; it keeps 16 bytes a record in memory. Building it reads 8 bytes a
     record. A read costs the same as in sequence where files lie on an SSD or in the page cache;
     a hard disk pays one seek.
 
@@ -34,38 +35,40 @@ class RecordIndex:
 
     def __init__(self, files: Sequence[Path]):
         self.files = [Path(file) for file in files]
-        self._handles = [path.open("rb", buffering=0) for path in self.files]
-        spans = [
-            (number, *span)
-            for number, path in enumerate(self.files)
-            for span in _spans(path, self._handles[number].fileno())
-        ]
-        if not spans:
+        starts = [np.fromiter(_starts(path), np.int64) for path in self.files]
+        self._starts = np.concatenate(starts)
+        self._file = np.repeat(np.arange(len(files)), [len(offsets) for offsets in starts])
+        if not len(self):
             raise UserError(f"{', '.join(map(str, self.files))}: no record inside; convert again")
-        self._spans = np.asarray(spans, np.int64)
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self._starts)
 
-    def read(self, number: int) -> bytes:
-        """The bytes of one record; safe from several threads."""
-        file, offset, length = self._spans[number]
-        return os.pread(self._handles[file].fileno(), int(length), int(offset))
+    def read(self, number: tf.Tensor) -> tf.Tensor:
+        """One record, for a tf.data map: int64 scalar -> string scalar.
 
-    def read_tensor(self, number: tf.Tensor) -> tf.Tensor:
-        """`read` for a tf.data map: int64 scalar -> string scalar.
+        All of it is native code: a Python function inside tf.data can hang the interpreter at its
+        exit. (`FixedLengthRecordDataset`, with a public offset, reads all that lies before it.)
 
-        A Python call costs about as much as copying the record once; TensorFlow has no read at an
-        offset (FixedLengthRecordDataset reads all that lies before it).
+        Raises:
+            tf.errors.DataLossError: the record does not match its checksum.
         """
-        record = tf.numpy_function(self.read, [number], tf.string, stateful=False)
-        return tf.ensure_shape(record, [])
+        names = tf.constant([str(path) for path in self.files])
+        dataset = tf.raw_ops.TFRecordDatasetV2(
+            filenames=[names[tf.constant(self._file)[number]]],
+            compression_type="",
+            buffer_size=0,
+            byte_offsets=[tf.constant(self._starts)[number]],
+        )
+        kind = {"output_types": [tf.string], "output_shapes": [[]]}
+        one = tf.constant(1, tf.int64)
+        dataset = tf.raw_ops.TakeDataset(input_dataset=dataset, count=one, **kind)
+        return tf.raw_ops.DatasetToSingleElement(dataset=dataset, **kind)[0]
 
     def where(self, number: int) -> str:
         """`file record n` for error texts; n counts from 0 within the file."""
-        file = self._spans[number, 0]
-        first = int(np.searchsorted(self._spans[:, 0], file))
-        return f"{self.files[file]} record {number - first}"
+        first = int(np.searchsorted(self._file, self._file[number]))
+        return f"{self.files[self._file[number]]} record {number - first}"
 
     def objects(self) -> list["RecordObjects"]:
         """The objects of every record, in order: reads the files once, with a progress bar."""
@@ -76,18 +79,31 @@ class RecordIndex:
             total=len(self),
             transient=True,
         )
-        return [
-            RecordObjects(
-                source_id=example["source_id"].decode(),
-                boxes=example["boxes"],
-                classes=np.where(example["is_crowd"] > 0, -1, example["classes"]),
-                types=tuple(text.decode() for text in example["class_text"]),
-            )
-            for example in examples
-        ]
+        with self.named_errors():
+            return [self._objects_of(example) for example in examples]
+
+    @contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Inside it, an error of tf.data over these records becomes a UserError."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            what = re.sub(r".*Iterator::\S+: ", "", error.message.splitlines()[0])
+            raise UserError(
+                f"{', '.join(map(str, self.files))}: {what}; inspect_tfrecord.py names the record"
+            ) from None
+
+    @staticmethod
+    def _objects_of(example: dict[str, np.ndarray]) -> "RecordObjects":
+        return RecordObjects(
+            source_id=example["source_id"].decode(),
+            boxes=example["boxes"],
+            classes=np.where(example["is_crowd"] > 0, -1, example["classes"]),
+            types=tuple(text.decode() for text in example["class_text"]),
+        )
 
     def _parse(self, number: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = parse_example(self.read_tensor(number))
+        example = parse_example(self.read(number))
         del example["image"]
         return example
 
@@ -109,15 +125,17 @@ class RecordObjects:
     types: tuple[str, ...]
 
 
-def _spans(path: Path, descriptor: int) -> Iterator[tuple[int, int]]:
-    """(offset, length) of each record's payload."""
+def _starts(path: Path) -> Iterator[int]:
+    """The offset of each record, found by going from length to length."""
     size, start = path.stat().st_size, 0
-    while start < size:
-        head = os.pread(descriptor, 8, start)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
-        end = start + _HEADER + length + _FOOTER
-        if end > size:
-            what = "cut off or damaged" if start else "not a TFRecord file, or cut off"
-            raise UserError(f"{path}: {what} at byte {start:,} of {size:,}; convert again")
-        yield start + _HEADER, length
-        start = end
+    with path.open("rb") as file:
+        while start < size:
+            yield start
+            file.seek(start)
+            head = file.read(8)
+            length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+            end = start + _OVERHEAD + length
+            if end > size:
+                what = "cut off or damaged" if start else "not a TFRecord file, or cut off"
+                raise UserError(f"{path}: {what} at byte {start:,} of {size:,}; convert again")
+            start = end
