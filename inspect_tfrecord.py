@@ -53,17 +53,19 @@ def main() -> None:
         allow_shared_drives=FLAGS.allow_shared_drives,
         num_workers=FLAGS.num_workers,
     )
-    console = Console()
+    console = Console(markup=False)  # class names may hold brackets
     for one in report.sets:
-        data_report.print_statistics(console, one, report.label_map)
+        data_report.print_statistics(console, one, report.class_ids)
     objects = report.sets[0].statistics.objects
     anchors = []
     if objects.trained.any():
         trained = objects[objects.trained]
-        anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
+        with console.status("Looking at anchors"):
+            anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
         data_report.print_anchors(console, anchors)
     if FLAGS.report:
-        data_report.write_html(Path(FLAGS.report), report, anchors)
+        with console.status(f"Writing {FLAGS.report}"):
+            data_report.write_html(Path(FLAGS.report), report, anchors)
         console.print(f"Report: {FLAGS.report}")
     if not report.ok:
         raise UserError(f"{len(report.problems)} problems\n{report.text()}")

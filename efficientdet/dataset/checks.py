@@ -87,6 +87,14 @@ class Report:
         """Records read."""
         return sum(len(one.places) for one in self.sets)
 
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """Class text -> id, from the label map and from the records."""
+        types = self.label_map.types if self.label_map else ()
+        mapped = {name: label for label, names in enumerate(types, start=1) for name in names}
+        seen = {text: label for label, texts in self.class_texts.items() for text in texts if label}
+        return mapped | seen
+
     def grouped(self) -> dict[str, list[Problem]]:
         """Problems by kind, in the order they came up."""
         groups: dict[str, list[Problem]] = {}
@@ -156,9 +164,9 @@ class Rules:
         for problem in record.problems:
             yield SCHEMA, problem
         yield from _check_image(record, self.decode_images)
-        yield from _check_boxes(record)
         yield from _check_classes(record, self.label_map)
-        yield from _check_lines(record)
+        box_problems = list(_check_boxes(record))
+        yield from box_problems or _check_lines(record)
         if len(record.labels) > self.max_instances:
             yield (
                 CROWDED,

@@ -188,22 +188,30 @@ def _read_yaml(text: str, path: str) -> Iterator[_Entry]:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
         key, value = node.value[0]
-        if not (key.value.isdigit() or isinstance(value, yaml.ScalarNode)):
+        if not (str(key.value).isdigit() or isinstance(value, yaml.ScalarNode)):
             node = value
     if isinstance(node, yaml.SequenceNode):
         for number, item in enumerate(node.value, start=1):
-            yield _entry(number, _yaml_names(item), f"{path}:{item.start_mark.line + 1}")
+            where = _yaml_place(item, path)
+            yield _entry(number, _yaml_names(item, where), where)
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            index, names = key.value, _yaml_names(value)
+            where = _yaml_place(key, path)
+            index, names = (_yaml_names(part, where) for part in (key, value))
             if not re.fullmatch(r"-?\d+", index):
                 index, names = names, index
-            yield _entry(index, names, f"{path}:{key.start_mark.line + 1}")
+            yield _entry(index, names, where)
     else:
         raise UserError(f"{path}: expected `id: name` lines")
 
 
-def _yaml_names(node: yaml.Node) -> str:
-    if isinstance(node, yaml.SequenceNode):
-        return ", ".join(item.value for item in node.value)
-    return str(node.value)
+def _yaml_place(node: yaml.Node, path: str) -> str:
+    return f"{path}:{node.start_mark.line + 1}"
+
+
+def _yaml_names(node: yaml.Node, where: str) -> str:
+    """`Car` or `[Car, Van]`, as text."""
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not all(isinstance(item, yaml.ScalarNode) for item in nodes):
+        raise UserError(f"{where}: expected a name or a list of names")
+    return ", ".join(item.value for item in nodes)

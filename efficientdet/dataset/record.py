@@ -7,7 +7,12 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-_KINDS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
+_KINDS = {
+    "bytes": ("bytes_list",),
+    "float": ("float_list",),
+    "int64": ("int64_list",),
+    "number": ("float_list", "int64_list"),
+}
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 _BOX_KEYS = tuple(f"image/object/bbox/{side}" for side in _BOX)
 _LABEL_KEY = "image/object/class/label"
@@ -25,7 +30,7 @@ _LISTS = dict.fromkeys(_BOX_KEYS, "float") | {
     _LABEL_KEY: "int64",
     "image/object/class/text": "bytes",
     "image/object/is_crowd": "int64",
-    "image/object/truncated": "float",
+    "image/object/truncated": "number",  # PASCAL's script writes 0 and 1
     "image/object/occluded": "int64",
     "image/object/kitti/label_line": "bytes",
 }
@@ -100,8 +105,8 @@ def _schema_problems(features: dict) -> Iterator[str]:
             yield f"{key} is missing"
     for key, kind in (_SCALARS | _LISTS).items():
         found = features[key].WhichOneof("kind") if key in features else None
-        if found and found != _KINDS[kind]:
-            yield f"{key} is a {found}, expected {_KINDS[kind]}"
+        if found and found not in _KINDS[kind]:
+            yield f"{key} is a {found}, expected {_KINDS[kind][0]}"
     counts = {key: len(_values(features, key, kind)) for key, kind in _LISTS.items()}
     counts = {key: n for key, n in counts.items() if n or key in (*_BOX_KEYS, _LABEL_KEY)}
     if len(set(counts.values())) > 1:
@@ -110,9 +115,8 @@ def _schema_problems(features: dict) -> Iterator[str]:
 
 
 def _values(features: dict, key: str, kind: str) -> list:
-    if key not in features:
-        return []
-    return list(getattr(features[key], _KINDS[kind]).value)
+    found = features[key].WhichOneof("kind") if key in features else None
+    return list(getattr(features[key], found).value) if found in _KINDS[kind] else []
 
 
 def _scalar(features: dict, key: str, kind: str) -> object:

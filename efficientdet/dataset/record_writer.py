@@ -12,6 +12,7 @@ from efficientdet.atomic import atomic_path
 from efficientdet.dataset.manifest import Shard
 from efficientdet.dataset.tfrecord import shard_paths
 from efficientdet.errors import UsageError
+from efficientdet.progress import meter
 
 
 class RecordWriter:
@@ -47,12 +48,14 @@ class RecordWriter:
         """Closes the files and describes them."""
         for file in self._files:
             file.close()
-        return [
-            Shard(path.name, count, temporary.stat().st_size, sha256(temporary))
-            for path, count, temporary in zip(
-                self._paths, self._counts, self._temporary, strict=True
-            )
-        ]
+        shards = []
+        with meter("checksums", len(self._paths), "files") as progress:
+            files = zip(self._paths, self._counts, self._temporary, strict=True)
+            for path, count, temporary in files:
+                size = temporary.stat().st_size
+                shards.append(Shard(path.name, count, size, sha256(temporary)))
+                progress.add(size)
+        return shards
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Plots of a data set: how large, how flat, how crowded, how hidden its objects are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import matplotlib
 
@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator
 
-from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.statistics import SIZE_CLASSES, Objects, Statistics, in_kitti_order
 from efficientdet.visualize.drawing import class_colour
 from efficientdet.visualize.html import figure_png
@@ -18,10 +17,10 @@ from efficientdet.visualize.html import figure_png
 _GREY = "#8a9099"
 
 
-def figures(statistics: Statistics, label_map: LabelMap | None) -> list[tuple[str, str]]:
+def figures(statistics: Statistics, class_ids: Mapping[str, int]) -> list[tuple[str, str]]:
     """Captions and `data:` URIs of all plots of a set that has objects."""
     objects = statistics.objects
-    colours = text_colours(objects, label_map)
+    colours = text_colours(objects, class_ids)
     return [
         ("Boxes, in pixels of the image", _draw(2, lambda axes: _boxes(axes, objects, colours))),
         ("Images", _draw(1, lambda axes: _images(axes, statistics))),
@@ -98,11 +97,7 @@ def _stacked(
     axis.hist(parts, bins=bins, stacked=True, color=colour, label=label, **style)
 
 
-def text_colours(objects: Objects, label_map: LabelMap | None) -> dict[str, tuple[float, ...]]:
+def text_colours(objects: Objects, class_ids: Mapping[str, int]) -> dict[str, tuple[float, ...]]:
     """Class text -> colour (0..1), the one that its boxes have in the pictures."""
     names = in_kitti_order(dict.fromkeys(np.unique(objects.types).tolist()))
-    ids = {
-        name: (label_map.id_of(name) if label_map else None) or index
-        for index, name in enumerate(names, start=1)
-    }
-    return {name: tuple(np.array(class_colour(one)) / 255) for name, one in ids.items()}
+    return {name: tuple(np.array(class_colour(class_ids.get(name, 0))) / 255) for name in names}

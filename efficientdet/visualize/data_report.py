@@ -1,6 +1,6 @@
 """The inspector's tables on the terminal, and its page in HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from rich.table import Table
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.checks import RecordSet, Report
 from efficientdet.dataset.kitti import CLASSES, DIFFICULTIES, DONT_CARE
-from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.statistics import SIZE_CLASSES
 from efficientdet.visualize import data_figures, data_sheets, html
 from efficientdet.visualize.anchor_report import AnchorRow
@@ -21,14 +20,18 @@ _GROUPS = ("all", *SIZE_CLASSES, *CLASSES)
 _OCCLUSION = {0: "visible", 1: "partly", 2: "largely", 3: "unknown"}
 
 
-def print_statistics(console: Console, one: RecordSet, label_map: LabelMap | None) -> None:
-    """Prints the table and the facts of one set, 80 columns wide."""
+def print_statistics(console: Console, one: RecordSet, class_ids: Mapping[str, int]) -> None:
+    """Prints the table and the facts of one set, 80 columns wide.
+
+    Args:
+        class_ids: class text -> id.
+    """
     if not one.places:
         return
-    columns, rows = class_table(one, label_map)
-    table = _table(
-        f"{one.path.name}: {len(one.places)} images, {len(one.statistics.objects)} objects"
-    )
+    columns, rows = class_table(one, class_ids)
+    num_objects = len(one.statistics.objects)
+    _say(console, f"{one.path.name}: {len(one.places)} images, {num_objects} objects", "bold")
+    table = _table()
     hidden = columns.index("images")
     for index, column in enumerate(columns):
         if index != hidden:
@@ -37,13 +40,14 @@ def print_statistics(console: Console, one: RecordSet, label_map: LabelMap | Non
         table.add_row(*(str(value) for index, value in enumerate(row) if index != hidden))
     console.print(table)
     for name, text in facts(one).items():
-        console.print(f"  {name}: {text}", highlight=False, soft_wrap=True)
+        _say(console, f"  {name}: {text}")
     console.print()
 
 
 def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     """Prints the anchor report: groups down, configurations across."""
-    table = _table("Objects that no anchor covers (best IoU below 0.5), %")
+    _say(console, "Objects that no anchor covers (best IoU below 0.5), in percent", "bold")
+    table = _table()
     table.add_column("")
     for row in rows:
         table.add_column("fitted" if row.fitted else row.input_size, justify="right", no_wrap=True)
@@ -53,15 +57,17 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     table.add_row("padding, %", *(f"{100 * row.coverage.padding:.0f}" for row in rows))
     console.print(table)
     for row in rows:
-        name = f"{row.input_size}{', fitted' if row.fitted else ''}"
-        console.print(f"  {name}: {row.hparams}", highlight=False, soft_wrap=True)
-    console.print(f"Fewest lost: --hparams={best_hparams(rows)}\n", highlight=False, soft_wrap=True)
+        _say(console, f"  {row.input_size}{', fitted' if row.fitted else ''}: {row.hparams}")
+    _say(console, f"Fewest lost: --hparams={best_hparams(rows)}\n")
 
 
-def _table(title: str) -> Table:
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0)
-    )
+def _table() -> Table:
+    return Table(box=None, padding=(0, 1, 0, 0))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """A line as it is: not coloured, not wrapped, brackets are no markup."""
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def anchor_groups(rows: Sequence[AnchorRow]) -> list[str]:
@@ -76,7 +82,7 @@ def best_hparams(rows: Sequence[AnchorRow]) -> str:
     return f"image_size={best.input_size},{best.hparams}"
 
 
-def class_table(one: RecordSet, label_map: LabelMap | None) -> tuple[list[str], list[list]]:
+def class_table(one: RecordSet, class_ids: Mapping[str, int]) -> tuple[list[str], list[list]]:
     """Column names and rows: id, images and objects of each class, by difficulty and by size."""
     statistics, objects = one.statistics, one.statistics.objects
     counts = statistics.counts()
@@ -91,7 +97,7 @@ def class_table(one: RecordSet, label_map: LabelMap | None) -> tuple[list[str], 
         rows.append(
             [
                 name,
-                (label_map and label_map.id_of(name)) or "",
+                class_ids.get(name, ""),
                 len(np.unique(objects.image[objects.types == name])) or "",
                 count,
                 count if name == DONT_CARE else ignored,
@@ -130,7 +136,7 @@ def write_html(path: Path, report: Report, anchors: Sequence[AnchorRow]) -> None
     page = html.render(
         "data_report.html",
         report=report,
-        sections=[_section(one, report.label_map) for one in report.sets],
+        sections=[_section(one, report.class_ids) for one in report.sets],
         anchors=anchors,
         groups=anchor_groups(anchors) if anchors else [],
         best_hparams=best_hparams(anchors) if anchors else "",
@@ -139,10 +145,10 @@ def write_html(path: Path, report: Report, anchors: Sequence[AnchorRow]) -> None
         file.write(page)
 
 
-def _section(one: RecordSet, label_map: LabelMap | None) -> dict[str, object]:
-    columns, table = class_table(one, label_map) if one.places else ([], [])
+def _section(one: RecordSet, class_ids: Mapping[str, int]) -> dict[str, object]:
+    columns, table = class_table(one, class_ids) if one.places else ([], [])
     objects = one.statistics.objects
-    colours = data_figures.text_colours(objects, label_map)
+    colours = data_figures.text_colours(objects, class_ids)
     return {
         "name": one.path.name,
         "num_examples": len(one.places),
@@ -150,7 +156,7 @@ def _section(one: RecordSet, label_map: LabelMap | None) -> dict[str, object]:
         "columns": columns,
         "table": table,
         "facts": facts(one) if one.places else {},
-        "figures": data_figures.figures(one.statistics, label_map) if len(objects) else [],
+        "figures": data_figures.figures(one.statistics, class_ids) if len(objects) else [],
         "legend": {name: to_hex(colour) for name, colour in colours.items()},
-        "sheets": data_sheets.sheets(one, label_map) if one.places else [],
+        "sheets": data_sheets.sheets(one, class_ids) if one.places else [],
     }

@@ -1,6 +1,6 @@
 """Sheets of sample pictures of a data set: whole images, each class, and the hardest objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,6 @@ from PIL import Image
 
 from efficientdet.dataset.checks import RecordSet
 from efficientdet.dataset.image import ImageError, decode
-from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.record import Record
 from efficientdet.dataset.statistics import Objects, in_kitti_order
 from efficientdet.visualize.drawing import class_colour, draw_boxes, sheet
@@ -29,10 +28,10 @@ class Sheet:
     picture: str  # data: URI
 
 
-def sheets(one: RecordSet, label_map: LabelMap | None) -> list[Sheet]:
+def sheets(one: RecordSet, class_ids: Mapping[str, int]) -> list[Sheet]:
     """Samples and the most crowded images, crops of each class, and the smallest objects."""
     objects, count = one.statistics.objects, len(one.places)
-    album = _Album(one, objects, label_map)
+    album = _Album(one, objects, class_ids)
     spread = np.linspace(0, count - 1, min(6, count)).astype(int)
     crowded = np.argsort(one.statistics.num_objects)[::-1][:4]
     result = [
@@ -54,8 +53,8 @@ def sheets(one: RecordSet, label_map: LabelMap | None) -> list[Sheet]:
 class _Album:
     """Reads single images of a set again, and draws their boxes."""
 
-    def __init__(self, one: RecordSet, objects: Objects, label_map: LabelMap | None):
-        self._one, self._objects, self._label_map = one, objects, label_map
+    def __init__(self, one: RecordSet, objects: Objects, class_ids: Mapping[str, int]):
+        self._one, self._objects, self._class_ids = one, objects, class_ids
 
     def images(self, indices: Sequence[int]) -> str:
         """Whole images with all boxes, as a `data:` URI."""
@@ -98,8 +97,8 @@ class _Album:
         )
         box = (self._objects.boxes[index] - np.tile(corner, 2)) * _CROP / side
         name = str(self._objects.types[index])
-        label = self._label_map.id_of(name) if self._label_map else 1
-        return draw_boxes(np.asarray(picture), [box], None, class_colour(label or 0))
+        colour = class_colour(self._class_ids.get(name, 0))
+        return draw_boxes(np.asarray(picture), [box], None, colour)
 
 
 def _pixels(record: Record) -> np.ndarray:

@@ -88,6 +88,11 @@ def test_records_of_the_object_detection_api_are_fine(report_on):
     assert report.class_texts == {1: {"car"}}
 
 
+def test_truncation_may_be_a_whole_number_as_in_pascal(report_on):
+    report = report_on(example(image_object_truncated=[1]))
+    assert report.ok and report.sets[0].statistics.objects.truncated.tolist() == [1]
+
+
 def test_records_of_automl_s_coco_script_are_fine(report_on):
     coco = {"image_source_id": [b"397133"], "image_filename": [b"000000397133.jpg"]}
     coco |= {"image_encoded": [png(kind="JPEG")], "image_format": [b"jpeg"]}

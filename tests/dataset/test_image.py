@@ -1,5 +1,6 @@
 """Headers, and what is no whole image."""
 
+import contextlib
 import io
 
 import pytest
@@ -35,6 +36,17 @@ def test_other_bytes_are_an_image_error(data):
         read_header(data)
     with pytest.raises(ImageError):
         decode(data)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_damaged_bytes_give_a_header_or_an_image_error(kind):
+    whole = bytearray(encoded(kind))
+    for index in range(min(len(whole), 700)):
+        whole[index] ^= 0xFF
+        for read in (read_header, decode):
+            with contextlib.suppress(ImageError):
+                read(bytes(whole))
+        whole[index] ^= 0xFF
 
 
 def test_every_flipped_byte_of_a_png_is_noticed():

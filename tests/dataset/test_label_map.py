@@ -1,6 +1,11 @@
 """Label maps in all their forms."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
@@ -69,6 +74,7 @@ def test_merged_classes_share_an_id(tmp_path, name, text):
         ("a.yaml", "1: Car\n1: Van", 2, "id 1 stands twice"),
         ("a.yaml", "Car: one", 1, "is no id"),
         ("a.yaml", "{", None, "not readable as YAML"),
+        ("a.yaml", "1: Car\n2: {Van: 3}", 2, "expected a name or a list of names"),
         ("a.yaml", "Car", None, "expected `id: name`"),
     ],
 )
@@ -79,6 +85,23 @@ def test_what_is_wrong_names_the_line(tmp_path, name, text, where, what):
         LabelMap.read(path)
     assert str(error.value).startswith(f"{path}:{where}: " if where else f"{path}: ")
     assert what in str(error.value)
+
+
+PIECES = ["Car", "van", "1", "2", "0", ":", ",", "\n", " ", "item {", "}", "id:", "name:", "'", '"']
+PIECES += ["#", "-", "[", "]", "{", "? ", "&a ", "*a", "=", "\t", "é"]
+
+
+@given(
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(["txt", "yaml"])
+)
+def test_any_text_is_a_label_map_or_an_error_of_its_user(text, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.{suffix}"
+        path.write_text("".join(pieces), encoding="utf-8")
+        try:
+            assert LabelMap.read(path).num_classes >= 1
+        except UserError as error:
+            assert str(error).startswith(str(path))
 
 
 def test_a_missing_file_is_one_line(tmp_path):

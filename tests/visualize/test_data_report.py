@@ -44,7 +44,7 @@ def write(tmp_path):
 
 def printed(report, rows=()) -> str:
     console = Console(width=80, file=io.StringIO())
-    data_report.print_statistics(console, report.sets[0], report.label_map)
+    data_report.print_statistics(console, report.sets[0], report.class_ids)
     if rows:
         data_report.print_anchors(console, rows)
     return console.file.getvalue()
@@ -52,7 +52,7 @@ def printed(report, rows=()) -> str:
 
 def test_the_table_fits_80_columns_and_adds_up(write):
     report = write(example(1, CAR, WALKER, FAR, REGION), example(2, CAR), example(3))
-    columns, rows = data_report.class_table(report.sets[0], report.label_map)
+    columns, rows = data_report.class_table(report.sets[0], report.class_ids)
     table = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     assert table["Car"]["objects"] == 2 and table["Car"]["images"] == 2
     assert table["Car"]["moderate"] == 2 and table["Car"]["medium"] == 2
