@@ -91,10 +91,8 @@ PIECES = ["Car", "van", "1", "2", "0", ":", ",", "\n", " ", "item {", "}", "id:"
 PIECES += ["#", "-", "[", "]", "{", "? ", "&a ", "*a", "=", "\t", "é"]
 
 
-@given(
-    st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.sampled_from(["txt", "yaml"])
-)
-def test_any_text_is_a_label_map_or_an_error_of_its_user(text, suffix):
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["txt", "yaml"]))
+def test_any_text_is_a_label_map_or_an_error_of_its_user(pieces, suffix):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"a.{suffix}"
         path.write_text("".join(pieces), encoding="utf-8")
