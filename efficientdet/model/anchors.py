@@ -4,12 +4,15 @@ Boxes are `[ymin, xmin, ymax, xmax]` in pixels of the network input.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
+
+Tensor = Any
 
 
 class Anchors:
@@ -64,7 +67,7 @@ def feature_size(image_hw: tuple[int, int], level: int) -> tuple[int, int]:
     return -(-height // 2**level), -(-width // 2**level)
 
 
-def encode(boxes, anchors):
+def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Boxes as (ty, tx, th, tw) relative to their anchors (Faster R-CNN, eq. 2).
 
     Args:
@@ -78,7 +81,7 @@ def encode(boxes, anchors):
     )
 
 
-def decode(codes, anchors):
+def decode(codes: Tensor, anchors: Tensor) -> Tensor:
     """The inverse of `encode`: float [..., 4] codes and their anchors -> boxes, not clipped."""
     anchor_centre, anchor_size = _centre_and_size(anchors)
     centre = codes[..., :2] * anchor_size + anchor_centre
@@ -86,7 +89,7 @@ def decode(codes, anchors):
     return ops.concatenate([centre - half, centre + half], axis=-1)
 
 
-def _centre_and_size(boxes):
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low
 

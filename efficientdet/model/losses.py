@@ -7,6 +7,7 @@ add up to the loss of the whole batch.
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from keras import ops
 
@@ -15,18 +16,22 @@ from efficientdet.errors import UsageError
 from efficientdet.model.anchors import decode
 from efficientdet.model.targets import Targets
 
+Tensor = Any
 
-def flatten(outputs: list, channels: int):
+
+def flatten(outputs: list[Tensor], channels: int) -> Tensor:
     """Per-level maps [B, h, w, anchors * channels] as one [B, A, channels], in anchor order."""
 
-    def flat(output):
+    def flat(output: Tensor) -> Tensor:
         rows = math.prod(output.shape[1:]) // channels
         return ops.reshape(output, (-1, rows, channels))
 
     return ops.concatenate([flat(output) for output in outputs], axis=1)
 
 
-def normaliser(num_positives, config: Config, moving=0.0):
+def normaliser(
+    num_positives: Tensor, config: Config, moving: Tensor = 0.0
+) -> tuple[Tensor, Tensor]:
     """What the losses of a whole batch are divided by: its positive anchors, plus one.
 
     With `positives_momentum` the count is a moving average, so that a batch of one or two images
@@ -47,9 +52,18 @@ def normaliser(num_positives, config: Config, moving=0.0):
 
 
 def detection_loss(
-    class_logits, box_codes, targets: Targets, anchors, *, config: Config, normaliser
-) -> dict:
+    class_logits: Tensor,
+    box_codes: Tensor,
+    targets: Targets,
+    anchors: Tensor,
+    *,
+    config: Config,
+    normaliser: Tensor,
+) -> dict[str, Tensor]:
     """Losses of one micro-batch, float32 scalars.
+
+    An anchor's class loss counts by the `class_weights` of its target (Cui et al. 2019, section 4);
+    background counts 1, an ignored anchor 0.
 
     Args:
         class_logits: [B, A, K].
@@ -65,10 +79,7 @@ def detection_loss(
     weights = _class_weights(class_logits.shape[-1], config)
     weights = ops.take(weights, targets.classes + 2, axis=0)
     focal = focal_loss(class_logits, targets.classes, config=config)
-    losses = {
-        "cls_loss": ops.sum(weights * focal) / normaliser,
-        "box_loss": ops.zeros(()),
-    }
+    losses = {"cls_loss": ops.sum(weights * focal) / normaliser, "box_loss": ops.zeros(())}
     losses["det_loss"] = losses["cls_loss"]
     if config.box_loss_weight:
         huber = ops.sum(huber_loss(box_codes, targets.boxes, config.delta))
@@ -84,7 +95,7 @@ def detection_loss(
     return losses
 
 
-def focal_loss(logits, classes, *, config: Config):
+def focal_loss(logits: Tensor, classes: Tensor, *, config: Config) -> Tensor:
     """Focal loss (Lin et al. 2017, eq. 5) of each logit, with alpha, gamma, label smoothing.
 
     Args:
@@ -103,14 +114,14 @@ def focal_loss(logits, classes, *, config: Config):
     return alpha * ops.exp(-config.gamma * other) * cross_entropy
 
 
-def huber_loss(codes, targets, delta: float):
+def huber_loss(codes: Tensor, targets: Tensor, delta: float) -> Tensor:
     """Huber loss of each element of a box code; as in AutoML, a target of exactly 0 has none."""
     error = ops.abs(codes - targets)
     near = ops.minimum(error, delta)
     return ops.where(targets != 0, near * (error - near / 2), 0.0)
 
 
-def iou_loss(predicted, target, kind: str):
+def iou_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
     """1 - IoU, GIoU, DIoU or CIoU of each pair of boxes.
 
     Args:
@@ -148,7 +159,7 @@ def iou_loss(predicted, target, kind: str):
     return diou + trade_off * aspect
 
 
-def l2_loss(named_variables: Iterable[tuple[str, object]], config: Config):
+def l2_loss(named_variables: Iterable[tuple[str, Tensor]], config: Config) -> Tensor:
     """`reg_l2_loss`: weight_decay / 2 * sum of squares, over kernels and weights alone.
 
     Args:
@@ -160,8 +171,8 @@ def l2_loss(named_variables: Iterable[tuple[str, object]], config: Config):
     return config.weight_decay / 2 * sum(squares)
 
 
-def _class_weights(num_classes: int, config: Config):
-    """Weight of an anchor by its target class + 2: ignored, background, then the classes."""
+def _class_weights(num_classes: int, config: Config) -> Tensor:
+    """Weight [K + 2, 1] of an anchor by its target class + 2: ignored, background, classes."""
     weights = config.class_weights or [1.0] * num_classes
     if len(weights) != num_classes:
         raise UsageError(

@@ -5,7 +5,7 @@ else is in its batch.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keras import ops
 
@@ -13,21 +13,23 @@ from efficientdet.config import Config, NmsConfig
 from efficientdet.model.anchors import decode
 from efficientdet.model.losses import flatten
 
+Tensor = Any
+
 
 class Detections(NamedTuple):
     """Detections of a batch, best first; rows from `num_valid` on are 0."""
 
-    boxes: object  # float32 [B, D, 4] ymin, xmin, ymax, xmax in pixels of the original image
-    scores: object  # float32 [B, D] in 0..1
-    classes: object  # int32 [B, D], 1..K
-    num_valid: object  # int32 [B]
+    boxes: Tensor  # float32 [B, D, 4] ymin, xmin, ymax, xmax in pixels of the original image
+    scores: Tensor  # float32 [B, D] in 0..1
+    classes: Tensor  # int32 [B, D], 1..K
+    num_valid: Tensor  # int32 [B]
 
 
 def postprocess(
-    cls_outputs: list,
-    box_outputs: list,
-    anchors,
-    image_scale,
+    cls_outputs: list[Tensor],
+    box_outputs: list[Tensor],
+    anchors: Tensor,
+    image_scale: Tensor,
     *,
     config: Config,
     mode: Literal["per_class", "global"] = "per_class",
@@ -64,7 +66,9 @@ def postprocess(
     )
 
 
-def _candidates(logits, codes, anchors, max_nms_inputs: int):
+def _candidates(
+    logits: Tensor, codes: Tensor, anchors: Tensor, max_nms_inputs: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The best (anchor, class) pairs, or the best class of every anchor if `max_nms_inputs` is 0.
 
     Returns:
@@ -82,7 +86,9 @@ def _candidates(logits, codes, anchors, max_nms_inputs: int):
     return best, index % num_classes, codes, ops.take(anchors, rows, axis=0)
 
 
-def _suppress(boxes, scores, groups, nms: NmsConfig):
+def _suppress(
+    boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsConfig
+) -> tuple[Tensor, Tensor]:
     """Greedy NMS: again and again takes the best candidate and lowers those of its group near it.
 
     Soft NMS (Bodla et al. 2017, eq. 4) multiplies a score by exp(-iou^2 / sigma); hard NMS strikes
@@ -97,18 +103,17 @@ def _suppress(boxes, scores, groups, nms: NmsConfig):
     Returns:
         Rows of the detections int32 [B, D], best first, -1 for none; their scores, 0 for none.
     """
-    num_candidates = boxes.shape[1]
     soft = nms.method == "gaussian"
     threshold = nms.score_thresh or (0.001 if soft else -math.inf)
     ymin, xmin, ymax, xmax = (boxes[..., side] for side in range(4))
     area = (ymax - ymin) * (xmax - xmin)
-    columns = ops.arange(num_candidates, dtype="int32")
+    columns = ops.arange(boxes.shape[1], dtype="int32")
     slots = ops.arange(nms.max_output_size, dtype="int32")
 
-    def of_best(values, best):
+    def of_best(values: Tensor, best: Tensor) -> Tensor:
         return ops.take_along_axis(values, best, axis=1)
 
-    def body(step, state):
+    def body(step: Tensor, state: tuple) -> tuple:
         live, rows, kept = state
         best = ops.cast(ops.argmax(live, axis=1, keepdims=True), "int32")
         score = of_best(live, best)

@@ -4,12 +4,14 @@ Matching as in SSD and RetinaNet: an anchor takes the object with which its IoU 
 is at least 0.5, and every object takes its best anchor, whatever the IoU.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from efficientdet.config import Config
 from efficientdet.model.anchors import encode
+
+Tensor = Any
 
 MATCH_IOU = 0.5
 BACKGROUND = -1
@@ -19,17 +21,17 @@ IGNORED = -2
 class Targets(NamedTuple):
     """Targets of a batch; A anchors in the order of `Anchors.boxes`."""
 
-    classes: object  # int32 [B, A]: class id - 1, or BACKGROUND, or IGNORED
-    boxes: object  # float32 [B, A, 4]: (ty, tx, th, tw); 0 where not positive
-    num_positives: object  # float32 [B]
+    classes: Tensor  # int32 [B, A]: class id - 1, or BACKGROUND, or IGNORED
+    boxes: Tensor  # float32 [B, A, 4]: (ty, tx, th, tw); 0 where not positive
+    num_positives: Tensor  # float32 [B]
 
     @property
-    def positive(self):
+    def positive(self) -> Tensor:
         """bool [B, A]: the anchor has an object."""
         return self.classes >= 0
 
 
-def assign(anchors, boxes, classes, *, config: Config) -> Targets:
+def assign(anchors: Tensor, boxes: Tensor, classes: Tensor, *, config: Config) -> Targets:
     """Targets of every anchor, one image after the other, so that only [M, A] is ever in memory.
 
     An anchor without an object, of which more than `ignore_overlap` of the area lies inside one
@@ -42,7 +44,7 @@ def assign(anchors, boxes, classes, *, config: Config) -> Targets:
     """
     anchors = ops.convert_to_tensor(anchors, "float32")
 
-    def assign_one(image):
+    def assign_one(image: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return _assign_image(anchors, *image, config)
 
     boxes = ops.convert_to_tensor(boxes, "float32")
@@ -52,7 +54,9 @@ def assign(anchors, boxes, classes, *, config: Config) -> Targets:
     return Targets(target_classes, target_boxes, ops.sum(positive, axis=1))
 
 
-def _assign_image(anchors, boxes, classes, config: Config):
+def _assign_image(
+    anchors: Tensor, boxes: Tensor, classes: Tensor, config: Config
+) -> tuple[Tensor, Tensor]:
     """(classes [A], box codes [A, 4]) of one image."""
     overlap = _intersection(boxes, anchors)
     anchor_area = _area(anchors)
@@ -65,12 +69,12 @@ def _assign_image(anchors, boxes, classes, config: Config):
     negative = ops.where(ignored, IGNORED, BACKGROUND)
     target_classes = ops.where(positive, ops.take(classes, matched) - 1, negative)
 
-    # A box that is surely no object's is replaced by the anchor, whose code is 0 and finite.
+    # Without an object the anchor itself stands in: its code is 0, not the log of an empty box.
     matched_boxes = ops.where(positive[:, None], ops.take(boxes, matched, axis=0), anchors)
     return ops.cast(target_classes, "int32"), encode(matched_boxes, anchors)
 
 
-def _match(iou):
+def _match(iou: Tensor) -> tuple[Tensor, Tensor]:
     """(has an object: bool [A], row of its object: int32 [A]) from IoU [M, A]; 0 where padding."""
     num_objects, num_anchors = iou.shape
     best_of_object = ops.max(iou, axis=1, keepdims=True)
@@ -83,7 +87,7 @@ def _match(iou):
     return is_forced | (best_of_anchor >= MATCH_IOU), ops.where(is_forced, by_force, by_iou)
 
 
-def _first(mask, axis: int):
+def _first(mask: Tensor, axis: int) -> Tensor:
     """Index of the first True along an axis of a matrix, its length if there is none.
 
     On a CPU, argmax is several times slower on both backends.
@@ -93,7 +97,7 @@ def _first(mask, axis: int):
     return ops.min(ops.where(mask, index, length), axis=axis)
 
 
-def _intersection(boxes, anchors):
+def _intersection(boxes: Tensor, anchors: Tensor) -> Tensor:
     """Overlapping area in pixels: [M, 4] and [A, 4] -> [M, A]."""
     b, a = ops.split(boxes, 4, axis=1), ops.transpose(anchors)
     height = ops.relu(ops.minimum(b[2], a[2]) - ops.maximum(b[0], a[0]))
@@ -101,5 +105,5 @@ def _intersection(boxes, anchors):
     return height * width
 
 
-def _area(boxes):
+def _area(boxes: Tensor) -> Tensor:
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,9 +1,15 @@
 """Exponential moving averages of weights and BatchNorm statistics, with TensorFlow 1's warm-up."""
 
+from typing import Any
+
 from keras import ops
 
+Tensor = Any
 
-def ema_update(shadows: list, values: list, step, decay: float) -> list:
+
+def ema_update(
+    shadows: list[Tensor], values: list[Tensor], step: Tensor, decay: float
+) -> list[Tensor]:
     """The averages after an update: `shadow + (1 - d) * (value - shadow)`.
 
     d is `min(decay, (1 + step) / (10 + step))`, so that a short run is not held back by its first

@@ -4,9 +4,13 @@ Keras' own give other numbers: its SGD keeps the learning rate inside the veloci
 then distorts; its Adam has another epsilon.
 """
 
+from typing import Any
+
 from keras import ops
 
 from efficientdet.config import Config
+
+Tensor = Any
 
 ADAM_BETAS = 0.9, 0.999
 ADAM_EPSILON = 1e-8
@@ -17,13 +21,18 @@ class Optimizer:
 
     slot_names: tuple[str, ...]  # as in AutoML's checkpoints: `<variable>/<slot name>`
 
-    def init(self, values: list) -> list[list]:
+    def init(self, values: list[Tensor]) -> list[list[Tensor]]:
         """The slots before the first update: zeros."""
         return [[ops.zeros_like(value) for value in values] for _ in self.slot_names]
 
     def update(
-        self, values: list, gradients: list, slots: list[list], learning_rate, step
-    ) -> tuple[list, list[list]]:
+        self,
+        values: list[Tensor],
+        gradients: list[Tensor],
+        slots: list[list[Tensor]],
+        learning_rate: Tensor,
+        step: Tensor,
+    ) -> tuple[list[Tensor], list[list[Tensor]]]:
         """One update.
 
         Args:
@@ -43,7 +52,7 @@ class Optimizer:
             new_slots.append(own)
         return new_values, [list(slot) for slot in zip(*new_slots, strict=True)]
 
-    def _change(self, gradient, *slots, step) -> tuple:
+    def _change(self, gradient: Tensor, *slots: Tensor, step: Tensor) -> tuple:
         """(what the learning rate multiplies, new slots...) of one value."""
         raise NotImplementedError
 
@@ -56,7 +65,7 @@ class MomentumSGD(Optimizer):
     def __init__(self, momentum: float):
         self.momentum = momentum
 
-    def _change(self, gradient, velocity, *, step) -> tuple:
+    def _change(self, gradient: Tensor, velocity: Tensor, *, step: Tensor) -> tuple:
         velocity = self.momentum * velocity + gradient
         return velocity, velocity
 
@@ -66,7 +75,7 @@ class Adam(Optimizer):
 
     slot_names = ("Adam", "Adam_1")
 
-    def _change(self, gradient, mean, square, *, step) -> tuple:
+    def _change(self, gradient: Tensor, mean: Tensor, square: Tensor, *, step: Tensor) -> tuple:
         beta1, beta2 = ADAM_BETAS
         step = ops.cast(step, "float32")
         correction = ops.sqrt(1 - beta2**step) / (1 - beta1**step)
@@ -80,7 +89,7 @@ def make_optimizer(config: Config) -> Optimizer:
     return Adam() if config.optimizer == "adam" else MomentumSGD(config.momentum)
 
 
-def clip_by_global_norm(gradients: list, max_norm: float) -> tuple[list, object]:
+def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], Tensor]:
     """Limits the joint L2 norm of the gradients to `max_norm` (0: no limit).
 
     As in AutoML each gradient alone is limited first, so that one huge gradient does not take the
@@ -99,5 +108,5 @@ def clip_by_global_norm(gradients: list, max_norm: float) -> tuple[list, object]
     return [g * factor for g, factor in zip(gradients, factors, strict=True)], joint
 
 
-def _joint(norms):
+def _joint(norms: Tensor) -> Tensor:
     return ops.sqrt(ops.sum(ops.square(norms)))

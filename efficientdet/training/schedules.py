@@ -1,16 +1,21 @@
 """The learning rate of each step: a linear warm-up, then one of five curves."""
 
 import math
+from typing import Any
 
 from keras import ops
 
 from efficientdet.config import Config
 
+Tensor = Any
+
 BASE_BATCH_SIZE = 64  # the batch that `learning_rate` and `lr_warmup_init` are meant for
 STEP_DROP = 0.1
 
 
-def learning_rate(step, *, config: Config, batch_size: int, steps_per_epoch: float):
+def learning_rate(
+    step: Tensor, *, config: Config, batch_size: int, steps_per_epoch: float
+) -> Tensor:
     """The learning rate of the update that follows `step` updates.
 
     As AutoML's, but for two of its methods: here `cosine` is counted from the end of the warm-up,
@@ -35,7 +40,7 @@ def learning_rate(step, *, config: Config, batch_size: int, steps_per_epoch: flo
     return rate * (batch_size / BASE_BATCH_SIZE)
 
 
-def _decay(step, warmup_steps: int, config: Config, steps_per_epoch: float):
+def _decay(step: Tensor, warmup_steps: int, config: Config, steps_per_epoch: float) -> Tensor:
     """The factor of the base rate, 1 to 0, after the warm-up."""
     total_steps = max(config.num_epochs * steps_per_epoch, 1)
     match config.lr_decay_method:
@@ -54,17 +59,17 @@ def _decay(step, warmup_steps: int, config: Config, steps_per_epoch: float):
             return ops.ones_like(step)
 
 
-def _cosine(progress):
+def _cosine(progress: Tensor) -> Tensor:
     return 0.5 * (1 + ops.cos(math.pi * ops.clip(progress, 0.0, 1.0)))
 
 
-def _cosine_restarts(periods):
+def _cosine_restarts(periods: Tensor) -> Tensor:
     """SGDR (Loshchilov & Hutter 2017): period n is 2**n first periods long."""
     restarts = _count_reached(periods, [2.0**n - 1 for n in range(1, 24)])
     length = 2.0**restarts
     return _cosine((periods - (length - 1)) / length)
 
 
-def _count_reached(value, bounds: list[float]):
+def _count_reached(value: Tensor, bounds: list[float]) -> Tensor:
     """How many of the bounds are at or below the value, as float32."""
     return sum(ops.cast(value >= bound, "float32") for bound in bounds)
