@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from efficientdet.config import Config
+from efficientdet.errors import UsageError
 from efficientdet.model.backbone import ACTIVATIONS, StochasticDepth
 from efficientdet.model.batch_norm import BatchNormalization
 
@@ -67,6 +68,11 @@ def class_head(config: Config) -> Head:
     priors = config.class_prior
     if isinstance(priors, float):
         priors = [priors] * config.num_classes
+    if len(priors) != config.num_classes:
+        raise UsageError(
+            f"class_prior has {len(priors)} entries: expected one, or one for each class "
+            f"(num_classes={config.num_classes})"
+        )
     bias = [math.log(prior / (1 - prior)) for prior in priors] * config.num_anchors
     return Head(config, "class", config.num_anchors * config.num_classes, bias)
 

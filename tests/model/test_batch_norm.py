@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientdet.model import batch_norm
+from efficientdet.model.batch_norm import BatchNormalization
+
+SHAPES = [(2, 3, 5, 4), (2, 1, 1, 4), (1, 1, 1, 4)]
+
+
+@pytest.fixture(params=["fused", "unfused"])
+def kernel(request, monkeypatch):
+    monkeypatch.setattr(batch_norm, "_normalise", getattr(batch_norm, f"_{request.param}"))
+    return request.param
+
+
+def layer_and_inputs(shape, policy="float32"):
+    random = np.random.default_rng(1)
+    layer = BatchNormalization(dtype=policy)
+    layer.build((None, None, None, shape[-1]))
+    layer.gamma.assign(random.normal(size=4))
+    layer.beta.assign(random.normal(size=4))
+    layer.moving_mean.assign(random.normal(size=4))
+    layer.moving_variance.assign(random.uniform(0.5, 2, size=4))
+    return layer, tf.constant(random.normal(2, 3, size=shape), policy.removeprefix("mixed_"))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_training_follows_the_paper(kernel, shape):
+    layer, x = layer_and_inputs(shape)
+    mean0, variance0 = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+    y = layer(x, training=True)
+    flat = x.numpy().reshape(-1, 4)
+    mean, variance = flat.mean(axis=0), flat.var(axis=0)
+    expected = (flat - mean) / np.sqrt(variance + 1e-3) * layer.gamma.numpy() + layer.beta.numpy()
+    np.testing.assert_allclose(y.numpy().reshape(-1, 4), expected, atol=1e-5)
+    unbiased = variance * len(flat) / max(len(flat) - 1, 1)
+    np.testing.assert_allclose(layer.moving_mean, mean0 + 0.01 * (mean - mean0), atol=1e-6)
+    moved = variance0 + 0.01 * (unbiased - variance0)
+    np.testing.assert_allclose(layer.moving_variance, moved, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_inference_and_frozen_use_moving_statistics(kernel, frozen):
+    layer, x = layer_and_inputs(SHAPES[0])
+    before = [v.numpy() for v in layer.non_trainable_variables]
+    layer.frozen = frozen
+    y = layer(x, training=frozen)
+    scale = layer.gamma.numpy() / np.sqrt(layer.moving_variance.numpy() + 1e-3)
+    expected = (x.numpy() - layer.moving_mean.numpy()) * scale + layer.beta.numpy()
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    for value, variable in zip(before, layer.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradients_agree_between_kernels(monkeypatch, frozen):
+    gradients = []
+    for name in ("_fused", "_unfused"):
+        monkeypatch.setattr(batch_norm, "_normalise", getattr(batch_norm, name))
+        layer, x = layer_and_inputs(SHAPES[0])
+        layer.frozen = frozen
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.sin(layer(x, training=True)))
+        gradients.append(tape.gradient(loss, [x, layer.gamma.value, layer.beta.value]))
+    for fused, unfused in zip(*gradients, strict=True):
+        np.testing.assert_allclose(fused, unfused, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_keeps_float32_statistics(kernel, dtype):
+    layer, x = layer_and_inputs(SHAPES[0], f"mixed_{dtype}")
+    layer.moving_mean.assign([0.0] * 4)
+    assert layer(x, training=True).dtype == dtype
+    mean = tf.cast(x, "float32").numpy().reshape(-1, 4).mean(axis=0)
+    np.testing.assert_allclose(layer.moving_mean, 0.01 * mean, rtol=1e-3)
+    assert {v.dtype for v in layer.weights} == {"float32"}
