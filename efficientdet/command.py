@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 # Before TensorFlow is imported anywhere: its C++ start-up chatter hides our own lines.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -10,7 +11,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import app, flags
 
-from efficientdet.errors import UsageError, UserError
+from efficientdet.errors import Stopped, UsageError, UserError
 
 
 def run(main: Callable[[], None]) -> None:
@@ -19,28 +20,36 @@ def run(main: Callable[[], None]) -> None:
     A bare word that is no flag is an error too: absl would ignore it silently, and a forgotten
     `--` would go unseen.
     """
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse_flags)
+    try:
+        app.run(lambda argv: _start(main, argv), flags_parser=_parse_flags)
+    except UserError as error:
+        _leave(f"error: {error}", error.exit_code)
+    except Stopped as stop:
+        _leave(str(stop), stop.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except BrokenPipeError:  # `command | head` is no error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # full or read-only disk, no permission
+        _leave(f"error: {error.filename or 'cannot write'}: {error.strerror or error}", 1)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _fail(UsageError(f"{error}. Run with --help to see the flags."))
+        raise UsageError(f"{str(error).rstrip(' ?')}. Run with --help to see the flags.") from None
+    except SystemExit:  # after --help, which absl takes for a failure
+        sys.exit(0)
 
 
-def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
-    try:
-        if len(argv) > 1:
-            raise UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
-        main()
-    except UserError as error:
-        _fail(error)
-    except BrokenPipeError:  # `command | head` is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+def _start(main: Callable[[], None], argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    main()
 
 
-def _fail(error: UserError) -> None:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(error.exit_code)
+def _leave(line: str, exit_code: int) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(exit_code)

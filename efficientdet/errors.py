@@ -11,3 +11,11 @@ class UsageError(UserError):
     """A bad flag or hyper-parameter."""
 
     exit_code = 2
+
+
+class Stopped(Exception):
+    """A signal ended the command, and everything is saved; not an error, but no success either."""
+
+    def __init__(self, line: str, exit_code: int):
+        super().__init__(line)
+        self.exit_code = exit_code

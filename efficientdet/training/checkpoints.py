@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientdet.atomic import atomic_open
+from efficientdet.atomic import atomic_open, atomic_path
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, read_bundle, write_bundle
 from efficientdet.errors import UserError
 
@@ -91,6 +91,8 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but none is readable.
         """
+        for unfinished in self.folder.glob(".model.ckpt-*.tmp"):  # of a run that was killed
+            shutil.rmtree(unfinished)
         steps = self.steps()
         for step in reversed(steps):
             try:
@@ -98,9 +100,11 @@ class Checkpoints:
             except UserError as error:
                 self._warn(f"warning: {error}; going back to the checkpoint before it")
                 continue
+            progress = _read_progress(arrays, step)
             for newer in (s for s in steps if s > step):
                 self._remove(newer)
-            return arrays, _read_progress(arrays, step)
+            self._write_state_file(self.folder, [self.prefix(s).name for s in self.steps()])
+            return arrays, progress
         if steps:
             raise UserError(f"{self.folder}: none of its {len(steps)} checkpoints is readable")
         return None
@@ -108,11 +112,9 @@ class Checkpoints:
     def archive(self, step: int, metric: str, value: float, metrics: Mapping[str, float]) -> None:
         """Copies a checkpoint to `archive/` as the best so far (AutoML's folder and file names)."""
         archive = self.folder / "archive"
-        archive.mkdir(exist_ok=True)
         for suffix in (DATA_SUFFIX, INDEX_SUFFIX):
-            temporary = archive / f".{self.prefix(step).name}{suffix}.tmp"
-            shutil.copyfile(f"{self.prefix(step)}{suffix}", temporary)
-            temporary.replace(archive / f"{self.prefix(step).name}{suffix}")
+            with atomic_path(archive / f"{self.prefix(step).name}{suffix}") as temporary:
+                shutil.copyfile(f"{self.prefix(step)}{suffix}", temporary)
         self._write_state_file(archive, [self.prefix(step).name])
         for old in archive.glob("model.ckpt-*"):
             if not old.name.startswith(f"{self.prefix(step).name}."):

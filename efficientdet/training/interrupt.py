@@ -1,7 +1,12 @@
 """SIGINT and SIGTERM as a wish that the loop grants between two steps."""
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+
+from efficientdet.errors import Stopped
 
 
 class Interrupt:
@@ -11,6 +16,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._saved = False
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -22,9 +28,36 @@ class Interrupt:
     ) -> None:
         self._restore()
 
+    def stop_if_received(self) -> None:
+        """Call it when everything is saved.
+
+        Raises:
+            Stopped: a signal came; its exit code is the shell's, 128 + the signal's number.
+        """
+        if self.received:
+            raise Stopped(
+                f"stopped by {self.received.name}, everything is saved; the same command goes on "
+                "from here",
+                128 + self.received,
+            )
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For long work with nothing to save: a signal, also an earlier one, raises `Stopped`."""
+        self.stop_if_received()
+        self._saved = True
+        try:
+            yield
+        finally:
+            self._saved = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         self._restore()
+        if self._saved:
+            self.stop_if_received()
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, f"\n{self.received.name}: saving after this step; again: at once\n".encode())
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

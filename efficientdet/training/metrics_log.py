@@ -1,6 +1,7 @@
 """metrics.jsonl: one JSON object a line, the one record of what a run has scored."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ class MetricsLog:
         self.path = Path(path)
 
     def append(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
-        """Adds one line and flushes it."""
-        record = {"kind": kind, "step": step, "epoch": round(epoch, 4), **values}
+        """Adds one line; what is not a finite number becomes null, as JSON has no NaN."""
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in values.items()
+        }
+        record = {"kind": kind, "step": step, "epoch": round(epoch, 4), **finite}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -33,12 +38,11 @@ class MetricsLog:
         return [record for record in records if kind in (None, record["kind"])]
 
     def truncate(self, step: int) -> None:
-        """Drops what a crashed run logged after the checkpoint that is resumed."""
-        records = self.read()
-        kept = [record for record in records if record["step"] <= step]
-        if len(kept) < len(records) or self._has_torn_line(len(records)):
+        """Drops what a crashed run logged after `step`, the checkpoint that is resumed."""
+        if not self.path.exists():
+            return
+        kept = [record for record in self.read() if record["step"] <= step]
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        if text != self.path.read_text(encoding="utf-8"):
             with atomic_open(self.path) as file:
-                file.writelines(json.dumps(record) + "\n" for record in kept)
-
-    def _has_torn_line(self, readable: int) -> bool:
-        return self.path.exists() and readable < len(self.path.read_bytes().splitlines())
+                file.write(text)

@@ -1,6 +1,7 @@
 """The training loop: epochs of steps, saved, evaluated, resumed, and guarded against NaN."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,14 +42,6 @@ class Plan:
     best_metric: str = "AP"
 
 
-class Stopped(Exception):
-    """A signal ended training; everything is saved."""
-
-    def __init__(self, signal_number: int, line: str):
-        super().__init__(line)
-        self.exit_code = 128 + signal_number
-
-
 class Trainer:
     """Trains a `Learner` from where `progress` is to the end of the plan.
 
@@ -85,11 +78,18 @@ class Trainer:
         loaded = self._checkpoints.load_latest()
         if loaded is None:
             self.progress = Progress(steps_per_epoch=self.plan.steps_per_epoch)
+            self._log.truncate(-1)  # whatever stands there is of a run that is gone
             return False
         arrays, progress = loaded
         if absent := self.learner.state.load(arrays):
             self._say(f"warning: the checkpoint lacks {len(absent)} variables, first {absent[0]}")
         self.progress = progress.rescaled(self.plan.steps_per_epoch)
+        if progress.steps_per_epoch != self.plan.steps_per_epoch:
+            self._say(
+                f"an epoch has {self.plan.steps_per_epoch} steps now, it had "
+                f"{progress.steps_per_epoch}: going on at the same place of the same epoch, the "
+                "learning rate follows the batch size"
+            )
         self._log.truncate(self.progress.step)
         return True
 
@@ -104,15 +104,16 @@ class Trainer:
             with Interrupt() as interrupt:
                 if self.progress.step == 0:
                     self._save()
-                while not self._finished():
+                while not self._finished(interrupt):
                     self._train_epoch(interrupt)
         finally:
             for callback in self._callbacks:
                 callback.close()
 
-    def _finished(self) -> bool:
+    def _finished(self, interrupt: Interrupt) -> bool:
         if self._evaluation_is_due():
-            self._run_evaluation()
+            with interrupt.at_once():  # all is saved; the next start evaluates again
+                self._run_evaluation()
         if self._should_stop_early():
             self._say(
                 f"no better {self.plan.best_metric} in {self.config.early_stopping_epochs} "
@@ -137,11 +138,7 @@ class Trainer:
                 batches = self._stream()
             if interrupt.received:
                 self._save()
-                raise Stopped(
-                    interrupt.received,
-                    f"stopped by {interrupt.received.name} at step {self.progress.step}, all "
-                    "saved; the same command goes on from here",
-                )
+                interrupt.stop_if_received()
             if self.progress.step % plan.save_steps == 0:
                 self._save()
         self.progress.epoch += 1
@@ -244,19 +241,29 @@ class Trainer:
         if name not in evaluated.metrics:
             known = ", ".join(evaluated.metrics)
             raise UserError(f"--best_metric={name}: no such metric; there are {known}")
-        value = evaluated.metrics[name]
-        earlier = [record.get(name, float("nan")) for record in self._log.read("eval")]
-        for callback in self._callbacks:
-            callback.on_evaluation(
-                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.strip
-            )
-        if value == value and all(not value <= other for other in earlier):
+        best = max(self._scores(), default=-math.inf)
+        # Archived before it is logged: a crash in between repeats both.
+        if self._score(evaluated.metrics) > best:
+            value = evaluated.metrics[name]
             self._checkpoints.archive(self.progress.step, name, value, evaluated.metrics)
             self._say(
                 f"best {name} so far: {value:.4f} (kept in {self._checkpoints.folder}/archive)"
             )
+        for callback in self._callbacks:
+            callback.on_evaluation(
+                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.strip
+            )
 
     def _should_stop_early(self) -> bool:
-        patience = self.config.early_stopping_epochs
-        values = [record.get(self.plan.best_metric, 0.0) for record in self._log.read("eval")]
-        return 0 < patience <= len(values) - 1 - (int(np.argmax(values)) if values else 0)
+        patience, scores = self.config.early_stopping_epochs, self._scores()
+        return bool(scores) and 0 < patience < len(scores) - int(np.argmax(scores))
+
+    def _scores(self) -> list[float]:
+        return [self._score(record) for record in self._log.read("eval")]
+
+    def _score(self, metrics: Mapping[str, float | None]) -> float:
+        """The best_metric, turned so that more is better; -inf where it is not a number."""
+        value = metrics.get(self.plan.best_metric)
+        if value is None or math.isnan(value):
+            return -math.inf
+        return -value if self.plan.best_metric.startswith("val_") else value  # val_: a loss
