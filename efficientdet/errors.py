@@ -1,5 +1,7 @@
 """Errors that a user can mend; commands print them as one line, without a traceback."""
 
+import re
+
 
 class UserError(Exception):
     """Bad data or a bad state: says what was read, what was expected, where, and what to do."""
@@ -19,3 +21,9 @@ class Stopped(Exception):
     def __init__(self, line: str, exit_code: int):
         super().__init__(line)
         self.exit_code = exit_code
+
+
+def one_line(error: Exception) -> str:
+    """A library's message on one line, without TensorFlow's names of nodes and operations."""
+    text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", str(getattr(error, "message", None) or error))
+    return " ".join(text.split())

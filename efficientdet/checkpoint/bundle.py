@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from efficientdet.errors import UserError
+from efficientdet.errors import UserError, one_line
 
 DATA_SUFFIX = ".data-00000-of-00001"
 INDEX_SUFFIX = ".index"
@@ -41,10 +41,9 @@ def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray
         for suffix in (DATA_SUFFIX, INDEX_SUFFIX):
             (folder / f"bundle{suffix}").replace(f"{prefix}{suffix}")
     except (OSError, tf.errors.OpError) as error:
-        message = getattr(error, "message", None) or str(error)
         raise UserError(
-            f"{prefix}: cannot write the checkpoint ({message}); free some disk space and start "
-            "the same command again, it goes on from the checkpoint before"
+            f"{prefix}: cannot write the checkpoint ({one_line(error)}); free some disk space and "
+            "start the same command again, it goes on from the checkpoint before"
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -60,5 +59,5 @@ def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
-        message = " ".join(str(getattr(error, "message", None) or error).split())
-        raise UserError(f"{prefix}: not a readable checkpoint: {message[:200]}") from error
+        message = one_line(error)[:200]
+        raise UserError(f"{prefix}: not a readable checkpoint: {message}") from error

@@ -3,7 +3,8 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from efficientdet.errors import UserError, one_line
 from efficientdet.training.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
@@ -108,6 +110,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, model_dir: Path):
+        self._folder = model_dir
         self._train = tf.summary.create_file_writer(str(model_dir))
         self._eval = tf.summary.create_file_writer(str(model_dir / "eval"))
         self._mean = _Mean()
@@ -115,7 +118,7 @@ class TensorBoard(Callback):
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         if not (means := self._mean.add(step, logs)):
             return
-        with self._train.as_default(step):
+        with self._writing(), self._train.as_default(step):
             for name in LOSSES:
                 tf.summary.scalar(f"trainloss/{name}", means[name])
             tf.summary.scalar("lrn_rate", logs["learning_rate"])
@@ -127,18 +130,27 @@ class TensorBoard(Callback):
     def on_evaluation(
         self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
     ) -> None:
-        with self._eval.as_default(step):
+        with self._writing(), self._eval.as_default(step):
             for name, value in metrics.items():
                 tag = f"trainloss/{name.removeprefix('val_')}" if name.startswith("val_") else name
                 tf.summary.scalar(tag, value)
             if strip is not None:
                 tf.summary.image("predicted_and_true", strip[np.newaxis])
-        self._train.flush()
-        self._eval.flush()
+        self.close()
 
     def close(self) -> None:
-        self._train.flush()
-        self._eval.flush()
+        with self._writing():
+            self._train.flush()
+            self._eval.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise UserError(
+                f"{self._folder}: cannot write TensorBoard's events ({one_line(error)})"
+            ) from error
 
 
 class _Mean:
@@ -163,7 +175,7 @@ class _Mean:
 def describe(logs: Logs, learning_rate: float) -> str:
     """One line of losses, rate and speed."""
     return (
-        f"det {logs['det_loss']:.3f} = cls {logs['cls_loss']:.3f} + 50 x box {logs['box_loss']:.4f}"
+        f"det {logs['det_loss']:.3f}  cls {logs['cls_loss']:.3f}  box {logs['box_loss']:.4f}"
         f"  lr {learning_rate:.2g}  {logs['images_per_second']:.1f} img/s"
         f"  input-bound {logs['data_wait']:.0%}  {resident_mb():.0f} MB"
     )
