@@ -84,7 +84,8 @@ class Manifest:
             return f"listed in {self.options.get('split_file')}"
         if self.subset in ("all", "testing"):
             return self.subset
-        return f"{self.subset} side of the split {self.split!r}, seed {self.seed}"
+        seed = "" if self.split == "chen" else f", seed {self.seed}"
+        return f"{self.subset} side of the {self.split} split{seed}"
 
     def summary(self) -> str:
         """A few lines for the terminal."""
