@@ -7,11 +7,12 @@ from memory keeps its meaning; what that one never had stands in sections of its
 import ast
 import dataclasses
 import difflib
+import math
 import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -130,6 +131,12 @@ class Config:
     # Evaluation.
     nms_configs: NmsConfig = field(default_factory=NmsConfig)
 
+    def __post_init__(self) -> None:
+        parse_image_size(self.image_size)
+        for name in ("num_classes", "num_scales", "grad_accum_steps", "max_instances_per_image"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)}: expected at least 1")
+
     @property
     def image_hw(self) -> tuple[int, int]:
         """Input size as (height, width) in pixels."""
@@ -229,10 +236,7 @@ def parse_hparams(text: str) -> dict[str, Any]:
     Later entries win. `1.0*2.0*0.5` is a list; `true`/`false` and Python literals are recognised.
     """
     values: dict[str, Any] = {}
-    for entry in re.split(r",(?![^\[\(\{]*[\]\)\}])", text or ""):
-        entry = entry.strip()
-        if not entry:
-            continue
+    for entry in _entries(text):
         key, equals, value = entry.partition("=")
         if equals:
             values[key.strip()] = _parse_value(value.strip())
@@ -267,9 +271,28 @@ def nearest(word: str, choices: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(choices)}"
 
 
+def _entries(text: str) -> Iterator[str]:
+    """The parts between commas, but for the commas within brackets."""
+    entry = ""
+    for part in text.split(","):
+        entry = f"{entry},{part}" if entry else part.strip()
+        if sum(map(entry.count, "([{")) <= sum(map(entry.count, ")]}")):
+            if entry:
+                yield entry.strip()
+            entry = ""
+    if entry:
+        raise UsageError(f"--hparams: {entry!r} opens a bracket and does not close it")
+
+
 def _parse_value(text: str) -> Any:
-    if "*" in text and not text.startswith(("'", '"')):
-        return [_parse_value(part) for part in text.split("*")]
+    """A literal, a list of literals between `*`, else (names, regular expressions) the text."""
+    parts = [_parse_literal(part.strip()) for part in text.split("*")]
+    if len(parts) > 1 and not any(part is None or isinstance(part, str) for part in parts):
+        return parts
+    return _parse_literal(text)
+
+
+def _parse_literal(text: str) -> Any:
     lowered = text.lower()
     if lowered in ("true", "false"):
         return lowered == "true"
@@ -277,7 +300,7 @@ def _parse_value(text: str) -> Any:
         return None
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -332,13 +355,12 @@ def _try_convert(value: Any, hint: Any) -> Any:
         return _convert_sequence(value, origin, args)
     if hint is types.NoneType:
         return None if value is None else _FAILED
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):  # YAML reads 4e-5 as a string
-        try:
-            return float(value)
-        except ValueError:
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:  # a string: YAML reads 4e-5 as one
+            number = float(value)
+        except (ValueError, OverflowError):
             return _FAILED
+        return number if math.isfinite(number) else _FAILED
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) and hint is not bool:
@@ -352,7 +374,7 @@ def _convert_sequence(value: Any, origin: type, args: tuple[Any, ...]) -> Any:
         if origin is tuple and isinstance(value, int | float):
             value = [value] * len(args)
         elif origin is list and isinstance(value, str | int | float):
-            value = [value]
+            value = value.split("*") if isinstance(value, str) else [value]
         else:
             return _FAILED
     if origin is tuple and len(value) != len(args):

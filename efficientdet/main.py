@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from efficientdet import command
+from efficientdet.config import Config, parse_hparams
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -31,20 +32,32 @@ flags.DEFINE_string("backbone_ckpt", None, "The same, of which only the backbone
 flags.DEFINE_string(
     "train_batch_size", "64", "Images an update (the effective batch); `auto`: the most that fits."
 )
-flags.DEFINE_integer("eval_batch_size", 1, "Images a batch in evaluation; no metric depends on it.")
-flags.DEFINE_integer("num_epochs", None, "Epochs; the default is the hyper-parameter num_epochs.")
-flags.DEFINE_integer("num_examples_per_epoch", None, "Default: the number in the manifest.")
-flags.DEFINE_integer("eval_samples", None, "Evaluate the first so many images; default: all.")
+flags.DEFINE_integer(
+    "eval_batch_size", 1, "Images a batch in evaluation; no metric depends on it.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "num_epochs", None, "Epochs; the default is the hyper-parameter num_epochs.", lower_bound=0
+)
+flags.DEFINE_integer(
+    "num_examples_per_epoch", None, "Default: the number in the manifest.", lower_bound=1
+)
+flags.DEFINE_integer(
+    "eval_samples", None, "Evaluate the first so many images; default: all.", lower_bound=1
+)
 flags.DEFINE_string(
     "hparams", "", "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated."
 )
 flags.DEFINE_enum("strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine.")
-flags.DEFINE_integer("grad_accum_steps", None, "Cut every batch into so many micro-batches.")
+flags.DEFINE_integer(
+    "grad_accum_steps", None, "Cut every batch into so many micro-batches.", lower_bound=1
+)
 flags.DEFINE_integer("save_checkpoints_steps", 1000, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("keep_checkpoints", 3, "Checkpoints to keep besides the best.", lower_bound=1)
 flags.DEFINE_string("best_metric", "AP", "The metric by which the best checkpoint is kept.")
 flags.DEFINE_string("label_map_path", None, "Only for records that have no manifest.")
-flags.DEFINE_integer("memory_limit_mb", None, "Cap the GPU, to rehearse a smaller card.")
+flags.DEFINE_integer(
+    "memory_limit_mb", None, "Cap the GPU, to rehearse a smaller card.", lower_bound=1
+)
 flags.DEFINE_bool("skip_preflight", False, "Start without looking at the records first.")
 flags.DEFINE_bool("allow_partial_ckpt", False, "Train even if most of the backbone is missing.")
 flags.DEFINE_enum(
@@ -63,7 +76,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("self_check", False, "With --mode=eval: judge the ground truth by itself.")
 flags.DEFINE_bool("watch", False, "With --mode=eval: evaluate every new checkpoint, until Ctrl-C.")
-flags.DEFINE_integer("min_eval_interval", 180, "Seconds between two looks of --watch.")
+flags.DEFINE_integer(
+    "min_eval_interval", 180, "Seconds between two looks of --watch.", lower_bound=1
+)
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
 
 
@@ -76,7 +91,11 @@ def main() -> None:
             raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
     if FLAGS.strategy == "tpu":
         raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
+    if FLAGS.ckpt and FLAGS.backbone_ckpt:
+        raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
     # TensorFlow takes seconds to import: --help and bad flags should not.
+    _batch_size()
+    Config.for_model(FLAGS.model_name or "efficientdet-d1").override(_overrides())
     from efficientdet import backend
 
     if FLAGS.memory_limit_mb:
@@ -162,8 +181,6 @@ def _check_metrics() -> None:
 
 
 def _overrides() -> dict:
-    from efficientdet.config import parse_hparams
-
     overrides = parse_hparams(FLAGS.hparams)
     for name in ("num_epochs", "grad_accum_steps"):  # a flag wins over --hparams
         if FLAGS[name].value is not None:

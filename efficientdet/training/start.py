@@ -35,14 +35,10 @@ class Start:
     """Which weights a fresh run begins with; see the flags of main.py."""
 
     ckpt: str | None = None
-    backbone_ckpt: str | None = None
+    backbone_ckpt: str | None = None  # not both
     classes: str = "auto"
     init_classes: bool = False
     allow_partial: bool = False
-
-    def __post_init__(self) -> None:
-        if self.ckpt and self.backbone_ckpt:
-            raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
 
     @property
     def path(self) -> str | None:
