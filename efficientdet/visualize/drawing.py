@@ -2,9 +2,13 @@
 
 import colorsys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from efficientdet.atomic import atomic_path
+from efficientdet.errors import UsageError
 
 Colour = tuple[int, int, int]
 
@@ -114,6 +118,20 @@ def sheet(
                 draw.text((left, top + cell.height + line // 8), text, _INK, font)
         top += height + gap
     return np.asarray(canvas)
+
+
+def save_image(image: np.ndarray, path: str | Path) -> None:
+    """Writes a uint8 [H, W, 3] image as the format that the name's ending says (.png, .jpg).
+
+    Raises:
+        UsageError: an ending that stands for no image format.
+    """
+    path = Path(path)
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{path}: expected a picture's name, which ends in .png or .jpg")
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=kind)
 
 
 def _rectangle(

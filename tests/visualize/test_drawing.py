@@ -1,7 +1,10 @@
 """Boxes and sheets, pixel by pixel."""
 
 import numpy as np
+import pytest
+from PIL import Image
 
+from efficientdet.errors import UsageError
 from efficientdet.visualize import drawing
 
 BLACK = np.zeros((60, 100, 3), np.uint8)
@@ -51,6 +54,14 @@ def test_class_colours_differ_and_ignore_regions_are_grey():
     colours = [drawing.class_colour(i) for i in range(1, 31)]
     assert len(set(colours)) == 30
     assert drawing.class_colour(0) == drawing.class_colour(-1) == drawing.IGNORED
+
+
+def test_saved_images_come_back(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    drawing.save_image(image, tmp_path / "new" / "a.PNG")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "a.PNG")), image)
+    with pytest.raises(UsageError, match="a.txt.*[.]png"):
+        drawing.save_image(image, tmp_path / "a.txt")
 
 
 def test_sheet_holds_every_image_in_its_cell():
