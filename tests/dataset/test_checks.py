@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from efficientdet.dataset import checks
+from efficientdet.dataset import checks, record_rules
 from efficientdet.dataset.checks import check_records
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
@@ -110,7 +110,8 @@ def test_records_of_automl_s_coco_script_are_fine(report_on):
 def test_pixel_coordinates_name_box_loss_and_what_they_should_be(report_on, side):
     boxes = {"xmin": [10.0], "ymin": [8.0], "xmax": [50.0], "ymax": [30.0]}
     report = report_on(example(**{f"image_object_bbox_{k}": v for k, v in boxes.items()}))
-    (problem,) = [one for one in report.problems if one.kind == checks.PIXELS]
+    (problem,) = report.problems
+    assert problem.kind == record_rules.PIXELS
     assert "box_loss would stay at 0" in problem.kind
     assert problem.where == "x.record, record 0 (/kitti/image_2/000001.png)"
     assert "xmin 10 ymin 8 xmax 50 ymax 30" in problem.what
@@ -118,28 +119,28 @@ def test_pixel_coordinates_name_box_loss_and_what_they_should_be(report_on, side
 
 
 FAULTS = {
-    "outside": (checks.OUTSIDE, {"image_object_bbox_xmax": [1.01]}),
-    "nan": (checks.OUTSIDE, {"image_object_bbox_xmax": [float("nan")]}),
-    "negative": (checks.OUTSIDE, {"image_object_bbox_ymin": [-0.01]}),
-    "inverted": (checks.ORDER, {"image_object_bbox_xmin": [0.6]}),
-    "empty": (checks.ORDER, {"image_object_bbox_ymin": [0.75]}),
-    "background": (checks.CLASS_ID, {"image_object_class_label": [0]}),
-    "beyond the map": (checks.CLASS_ID, {"image_object_class_label": [9]}),
-    "below": (checks.CLASS_ID, {"image_object_class_label": [-1]}),
-    "another id": (checks.CLASS_ID, {"image_object_class_label": [2]}),
-    "size": (checks.IMAGE, {"image_width": [1242]}),
-    "format": (checks.IMAGE, {"image_format": [b"jpeg"]}),
-    "hash": (checks.IMAGE, {"image_key_sha256": [b"0" * 64]}),
-    "no image": (checks.IMAGE, {"image_encoded": [b"<html>"]}),
-    "cut image": (checks.IMAGE, {"image_encoded": [png()[:-20]]}),
-    "damaged image": (checks.IMAGE, {"image_encoded": [png()[:60] + b"!!!!" + png()[64:]]}),
-    "missing key": (checks.SCHEMA, {"image_encoded": None}),
-    "missing side": (checks.SCHEMA, {"image_object_bbox_xmin": None}),
-    "wrong type": (checks.SCHEMA, {"image_height": [40.0]}),
-    "lengths": (checks.SCHEMA, {"image_object_class_label": [1, 1]}),
-    "line": (checks.LINE, {LINE: [b"Car 0 0 0 1 2 3 4 1 1 1 1 1 1 0"]}),
-    "line class": (checks.LINE, {LINE: [b"Van 0 0 0 10 8 50 30 1 1 1 1 1 1 0"]}),
-    "bad line": (checks.LINE, {LINE: [b"Car"]}),
+    "outside": (record_rules.OUTSIDE, {"image_object_bbox_xmax": [1.01]}),
+    "nan": (record_rules.OUTSIDE, {"image_object_bbox_xmax": [float("nan")]}),
+    "negative": (record_rules.OUTSIDE, {"image_object_bbox_ymin": [-0.01]}),
+    "inverted": (record_rules.ORDER, {"image_object_bbox_xmin": [0.6]}),
+    "empty": (record_rules.ORDER, {"image_object_bbox_ymin": [0.75]}),
+    "background": (record_rules.CLASS_ID, {"image_object_class_label": [0]}),
+    "beyond the map": (record_rules.CLASS_ID, {"image_object_class_label": [9]}),
+    "below": (record_rules.CLASS_ID, {"image_object_class_label": [-1]}),
+    "another id": (record_rules.CLASS_ID, {"image_object_class_label": [2]}),
+    "size": (record_rules.IMAGE, {"image_width": [1242]}),
+    "format": (record_rules.IMAGE, {"image_format": [b"jpeg"]}),
+    "hash": (record_rules.IMAGE, {"image_key_sha256": [b"0" * 64]}),
+    "no image": (record_rules.IMAGE, {"image_encoded": [b"<html>"]}),
+    "cut image": (record_rules.IMAGE, {"image_encoded": [png()[:-20]]}),
+    "damaged image": (record_rules.IMAGE, {"image_encoded": [png()[:60] + b"!!!!" + png()[64:]]}),
+    "missing key": (record_rules.SCHEMA, {"image_encoded": None}),
+    "missing side": (record_rules.SCHEMA, {"image_object_bbox_xmin": None}),
+    "wrong type": (record_rules.SCHEMA, {"image_height": [40.0]}),
+    "lengths": (record_rules.SCHEMA, {"image_object_class_label": [1, 1]}),
+    "line": (record_rules.LINE, {LINE: [b"Car 0 0 0 1 2 3 4 1 1 1 1 1 1 0"]}),
+    "line class": (record_rules.LINE, {LINE: [b"Van 0 0 0 10 8 50 30 1 1 1 1 1 1 0"]}),
+    "bad line": (record_rules.LINE, {LINE: [b"Car"]}),
 }
 
 
@@ -161,7 +162,9 @@ def test_without_decoding_only_the_pixels_go_unseen(report_on):
 
 def test_other_things_than_examples_do_not_end_in_a_traceback(report_on):
     report = report_on(b"\xff\xff\xff", b"", example())
-    assert [one.kind for one in report.problems if "record 0" in one.where][0] == checks.SCHEMA
+    assert [one.kind for one in report.problems if "record 0" in one.where][
+        0
+    ] == record_rules.SCHEMA
     assert report.num_examples == 3
 
 
@@ -171,7 +174,7 @@ def test_duplicates_and_crowded_images(report_on):
     assert problem.kind == checks.DUPLICATE and problem.what == "first in x.record, record 0"
     many = {key.replace("/", "_"): value * 3 for key, value in GOOD.items() if "object" in key}
     assert report_on(example(**many), max_instances=3).ok
-    assert checks.CROWDED in report_on(example(**many), max_instances=2).grouped()
+    assert record_rules.CROWDED in report_on(example(**many), max_instances=2).grouped()
 
 
 def test_sets_without_objects_and_boxes_divided_twice(report_on):
@@ -249,7 +252,7 @@ def test_nominal_image_sizes_show_against_the_raw_lines(make_kitti):
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(broken.SerializeToString())
     (problem,) = check_records([path]).problems
-    assert problem.kind == checks.LINE and "the box is 8.05" in problem.what
+    assert problem.kind == record_rules.LINE and "the box is 8.05" in problem.what
 
 
 def test_pixel_boxes_do_not_reach_the_statistics(report_on):
