@@ -58,6 +58,6 @@ def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (OSError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
         message = one_line(error)[:200]
         raise UserError(f"{prefix}: not a readable checkpoint: {message}") from error

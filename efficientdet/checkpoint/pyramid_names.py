@@ -32,20 +32,28 @@ class PyramidNames:
         if not match or other.maps == self.maps:
             return name
         cell, index, kind, numbers, rest = match.groups()
-        role = self.maps[self.num_inputs + int(index)]
-        if role not in other.maps:
+        place = self.maps[self.num_inputs + int(index)]
+        if place not in other.maps:
             return None
-        number = other.maps.index(role)
+        number = other.maps.index(place)
         node = number - other.num_inputs
         prefix = f"{cell}/fnode{node}/{kind}"
         if kind == "op_after_combine":
             return f"{prefix}{number}{rest}"
-        position = int(numbers.split("_")[1]) if numbers else 0
-        source = self.maps[self.nodes[int(index)].inputs[position]]
-        sources = [other.maps[i] for i in other.nodes[node].inputs]
-        if source not in sources:
+        role = self._roles(int(index))[int(numbers.split("_")[1]) if numbers else 0]
+        roles = other._roles(node)
+        if role not in roles:
             return None
-        position = sources.index(source)
+        position = roles.index(role)
         if kind == "WSM":
             return prefix + (f"_{position}" if position else "")
-        return f"{prefix}_{position}_{other.maps.index(source)}_{number}{rest}"
+        return f"{prefix}_{position}_{other.nodes[node].inputs[position]}_{number}{rest}"
+
+    def _roles(self, index: int) -> list[str]:
+        """What each input is to a node: from above or below, or which map of its own level."""
+        level, inputs = self.nodes[index]
+        sources = [self.maps[number] for number in inputs]
+        return [
+            kind if source == level else ("above" if source > level else "below")
+            for kind, source in sources
+        ]

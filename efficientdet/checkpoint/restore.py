@@ -31,68 +31,35 @@ def restore(
     init_classes: bool = False,
     allow_partial: bool = False,
 ) -> RestoreReport:
-    """Sets the model's variables from a checkpoint, EMA values first; see `restore_weights`.
-
-    Args:
-        path: a prefix, a folder, or a .tar.gz: published, of AutoML's main.py, or of this project.
-        allow_partial: accept that less than 90 % of the backbone's weights are found.
-
-    Raises:
-        UserError: unreadable, or too little of the backbone; the model is then unchanged.
-    """
-    return restore_weights(
-        model,
-        read_weights(path),
-        config,
-        label_map=label_map,
-        backbone_only=backbone_only,
-        classes=classes,
-        init_classes=init_classes,
-        allow_partial=allow_partial,
-    )
-
-
-def restore_arrays(
-    model: keras.Model, arrays: Mapping[str, np.ndarray], config: Config, *, source: str
-) -> RestoreReport:
-    """The same from arrays by AutoML name that are in memory already; `source` names them."""
-    anchors = AnchorShapes.of(config.num_scales, config.aspect_ratios)
-    return restore_weights(model, StoredWeights(source, dict(arrays), anchors=anchors), config)
-
-
-def restore_weights(
-    model: keras.Model,
-    stored: StoredWeights,
-    config: Config,
-    *,
-    label_map: LabelMap | None = None,
-    backbone_only: bool = False,
-    classes: ClassMode = "auto",
-    init_classes: bool = False,
-    allow_partial: bool = False,
-) -> RestoreReport:
-    """Sets every variable of `model` that `stored` has, and says what became of each.
+    """Sets every variable of `model` that the checkpoint has, EMA values first.
 
     The heads' predictions are carried over row by row: an anchor by its octave and width / height,
     a class as `match_classes` says. BiFPN nodes are matched by level, so that a checkpoint of
     levels 3..7 also starts a pyramid of levels 2..7.
 
     Args:
+        model: from `build_detector(config)`.
+        path: a prefix, a folder, or a .tar.gz: published, of AutoML's main.py, or of this project.
         label_map: names of the model's classes.
         backbone_only: leave BiFPN and heads alone.
         classes, init_classes: see `match_classes`.
+        allow_partial: accept that less than 90 % of the backbone's weights are there.
+
+    Returns:
+        What became of each variable. Call its `require_complete()` before evaluating.
 
     Raises:
-        UserError: less than 90 % of the backbone's weights are there and `allow_partial` is False;
-            nothing has been set then.
+        UserError: unreadable, or too little of the backbone; the model is then unchanged.
     """
+    stored = read_weights(path)
     here = PyramidNames(config.min_level, config.max_level)
     there = PyramidNames.of(stored.arrays) or here
     heads, notes = {}, []
     if not backbone_only:
         heads, notes = _head_rows(stored, config, label_map, classes, init_classes)
+    variables = automl_names(model)
     outcomes, values, used = [], {}, set()
-    for name, variable in automl_names(model).items():
+    for name, variable in variables.items():
         if backbone_only and part_of(name) != "backbone":
             continue
         stored_name = here.translate(name, there)
@@ -106,7 +73,6 @@ def restore_weights(
     report = RestoreReport(stored.path, outcomes, left_over, stored.num_averaged, notes)
     if report.backbone_share < MIN_BACKBONE_SHARE and not allow_partial:
         raise UserError(_too_little(report, config))
-    variables = automl_names(model)
     for name, value in values.items():
         variables[name].assign(value)
     return report

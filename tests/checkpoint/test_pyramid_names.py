@@ -1,0 +1,42 @@
+import pytest
+
+from efficientdet.checkpoint.pyramid_names import PyramidNames
+from efficientdet.model.bifpn import bifpn_nodes
+
+STOCK = PyramidNames(3, 7)
+
+
+def test_nodes_of_the_paper():
+    # Figure 2 (d) for P3..P7: four nodes down, four up; the middle ones take three maps.
+    assert [tuple(node) for node in bifpn_nodes(3, 7)] == [
+        (6, (3, 4)), (5, (2, 5)), (4, (1, 6)), (3, (0, 7)),
+        (4, (1, 7, 8)), (5, (2, 6, 9)), (6, (3, 5, 10)), (7, (4, 11)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("levels", "name", "expected"),
+    [
+        ((2, 7), "fpn_cells/cell_1/fnode0/op_after_combine6/conv/bias",
+         "fpn_cells/cell_1/fnode0/op_after_combine5/conv/bias"),
+        ((2, 7), "fpn_cells/cell_0/fnode1/resample_0_3_7/bn/beta",
+         "fpn_cells/cell_0/fnode1/resample_0_2_6/bn/beta"),
+        ((2, 7), "fpn_cells/cell_0/fnode6/WSM_2", "fpn_cells/cell_0/fnode4/WSM_2"),
+        ((2, 7), "fpn_cells/cell_0/fnode4/WSM", None),  # P2 on the way down
+        ((2, 7), "fpn_cells/cell_0/fnode5/WSM", None),  # P3 on the way up
+        # P7 is the top of the stock pyramid: on its way up it takes no map of the way down.
+        ((3, 8), "fpn_cells/cell_0/fnode8/WSM_2", "fpn_cells/cell_0/fnode7/WSM_1"),
+        ((3, 8), "fpn_cells/cell_0/fnode8/WSM_1", None),
+        ((2, 7), "resample_p6/conv2d/kernel", "resample_p6/conv2d/kernel"),
+        ((2, 7), "class_net/class-0-bn-2/beta", "class_net/class-0-bn-2/beta"),
+        ((3, 7), "fpn_cells/cell_0/fnode4/WSM_2", "fpn_cells/cell_0/fnode4/WSM_2"),
+    ],
+)  # fmt: skip
+def test_variables_of_the_same_part_in_the_stock_pyramid(levels, name, expected):
+    assert PyramidNames(*levels).translate(name, STOCK) == expected
+
+
+def test_levels_are_read_from_the_heads():
+    names = [f"class_net/class-0-bn-{level}/beta" for level in (4, 5, 6)]
+    assert PyramidNames.of(names).maps == PyramidNames(4, 6).maps
+    assert PyramidNames.of(["efficientnet-b0/stem/conv2d/kernel"]) is None

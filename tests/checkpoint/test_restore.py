@@ -1,0 +1,270 @@
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+
+from efficientdet.checkpoint.bundle import write_bundle
+from efficientdet.checkpoint.restore import restore
+from efficientdet.checkpoint.stored import EMA, read_weights
+from efficientdet.config import Config
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
+from efficientdet.model.detector import automl_names, build_detector, part_of
+
+SMALL = {"image_size": 64, "fpn_cell_repeats": 1, "box_class_repeats": 1}
+KITTI = LabelMap.kitti()
+_PREDICT = "class_net/class-predict"
+
+
+def config_with(name="efficientdet-lite0", **changes):
+    return Config.for_model(name).override(SMALL | changes)
+
+
+@pytest.fixture(scope="module")
+def coco_arrays():
+    """A random network of COCO's 90 classes, as AutoML stores it: raw values and other EMA ones."""
+    random = np.random.default_rng(0)
+    variables = automl_names(build_detector(config_with()))
+    raw = {n: random.normal(size=v.shape).astype("float32") for n, v in variables.items()}
+    averaged = {f"{name}{EMA}": array + 1 for name, array in raw.items()}
+    return raw | averaged | {f"{_PREDICT}/bias/Momentum": raw[f"{_PREDICT}/bias"]}
+
+
+@pytest.fixture(scope="module")
+def coco(coco_arrays, tmp_path_factory):
+    """Its folder, as published."""
+    folder = tmp_path_factory.mktemp("published") / "efficientdet-lite0"
+    write_bundle(folder / "model", coco_arrays | {"global_step": np.int64(7)})
+    (folder / "checkpoint").write_text('model_checkpoint_path: "/elsewhere/model"\n')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kitti_model():
+    return build_detector(config_with(num_classes=8))
+
+
+def values(model):
+    return {name: variable.numpy() for name, variable in automl_names(model).items()}
+
+
+def test_everything_is_restored_from_the_averages(coco, coco_arrays):
+    model = build_detector(config_with())
+    report = restore(model, str(coco), config_with())
+    assert report.names("restored") == list(values(model))
+    assert report.left_over == []
+    assert report.num_averaged == len(values(model))
+    for name, value in values(model).items():
+        np.testing.assert_array_equal(value, coco_arrays[f"{name}{EMA}"])
+    report.require_complete()
+
+
+def test_raw_values_where_there_is_no_average(coco_arrays, tmp_path):
+    only = f"{_PREDICT}/bias"
+    write_bundle(tmp_path / "model", {n: a for n, a in coco_arrays.items() if n != only + EMA})
+    model = build_detector(config_with())
+    restore(model, str(tmp_path / "model"), config_with())
+    np.testing.assert_array_equal(values(model)[only], coco_arrays[only])
+    other = f"{_PREDICT}/pointwise_kernel"
+    np.testing.assert_array_equal(values(model)[other], coco_arrays[other + EMA])
+
+
+def forms(coco, tmp_path, form):
+    if form == "archive":
+        with tarfile.open(tmp_path / "efficientdet-lite0.tar.gz", "w:gz") as tar:
+            tar.add(coco, arcname="efficientdet-lite0")
+        return tmp_path / "efficientdet-lite0.tar.gz"
+    if form == "folder without state file":
+        (tmp_path / "folder").mkdir()
+        for file in coco.glob("model.*"):
+            shutil.copy(file, tmp_path / "folder" / f"x{file.name}")
+        return tmp_path / "folder"
+    return {"prefix": coco / "model", "index": coco / "model.index", "folder": coco}[form]
+
+
+@pytest.mark.parametrize(
+    "form", ["prefix", "index", "folder", "folder without state file", "archive"]
+)
+def test_every_form_holds_the_same(coco, coco_arrays, tmp_path, form):
+    stored = read_weights(str(forms(coco, tmp_path, form)))
+    assert len(stored.arrays) == stored.num_averaged == len(coco_arrays) // 2
+    np.testing.assert_array_equal(
+        stored.arrays[f"{_PREDICT}/bias"], coco_arrays[f"{_PREDICT}/bias{EMA}"]
+    )
+
+
+def test_other_classes_start_at_random_and_say_so(coco, kitti_model, tmp_path):
+    before = values(kitti_model)
+    report = restore(kitti_model, str(coco), config_with(num_classes=8), label_map=KITTI)
+    reinitialised = report.names("reinitialised")
+    assert reinitialised == [f"{_PREDICT}/pointwise_kernel", f"{_PREDICT}/bias"]
+    assert sorted(report.left_over) == sorted(reinitialised)
+    for name in reinitialised:
+        np.testing.assert_array_equal(values(kitti_model)[name], before[name])
+    assert "90 classes in the checkpoint, 8 here" in report.line()
+    with pytest.raises(UserError, match="2 variables would be random.*by_id"):
+        report.require_complete()
+    written = json.loads(report.write(tmp_path).read_text())
+    assert written["parts"]["class_head"]["reinitialised"] == 2
+    assert len(written["variables"]) == len(before)
+
+
+def test_by_id_takes_the_first_rows(coco, coco_arrays, kitti_model):
+    report = restore(kitti_model, str(coco), config_with(num_classes=8), classes="by_id")
+    stored = coco_arrays[f"{_PREDICT}/bias{EMA}"].reshape(9, 90)
+    restored = values(kitti_model)[f"{_PREDICT}/bias"].reshape(9, 8)
+    np.testing.assert_array_equal(restored, stored[:, :8])
+    report.require_complete()
+
+
+def test_rows_of_coco_classes(coco, coco_arrays, kitti_model):
+    before = values(kitti_model)[f"{_PREDICT}/pointwise_kernel"].reshape(64, 9, 8)
+    config = config_with(num_classes=8)
+    report = restore(kitti_model, str(coco), config, label_map=KITTI, init_classes=True)
+    stored = coco_arrays[f"{_PREDICT}/pointwise_kernel{EMA}"].reshape(64, 9, 90)
+    kernel = values(kitti_model)[f"{_PREDICT}/pointwise_kernel"].reshape(64, 9, 8)
+    for kitti, coco_id in {"Car": 3, "Pedestrian": 1, "Tram": 7}.items():
+        np.testing.assert_array_equal(kernel[..., KITTI.id_of(kitti) - 1], stored[..., coco_id - 1])
+    misc = KITTI.id_of("Misc") - 1
+    np.testing.assert_array_equal(kernel[..., misc], before[..., misc])
+    assert len(report.names("adapted")) == 2
+
+
+def test_rows_of_kept_anchors(coco, coco_arrays):
+    ratios = [[0.63, 1.58], 1.0, 2.0]
+    config = config_with(num_scales=3, aspect_ratios=ratios, anchor_scale=2.0)
+    model = build_detector(config)
+    before = values(model)["box_net/box-predict/bias"].reshape(9, 4)
+    report = restore(model, str(coco), config)
+    stored = coco_arrays[f"box_net/box-predict/bias{EMA}"].reshape(3, 3, 4)
+    bias = values(model)["box_net/box-predict/bias"].reshape(3, 3, 4)
+    np.testing.assert_array_equal(bias[:, 1:], stored[:, :2])
+    np.testing.assert_array_equal(bias[:, 0], before[:3])
+    assert "6 of 9 anchors" in report.line()
+
+
+def test_own_run_is_matched_by_its_own_anchors_and_names(coco_arrays, tmp_path):
+    config = config_with(num_classes=3, num_scales=1, aspect_ratios=[1.0, 2.0])
+    names = LabelMap((("Cyclist",), ("Car",), ("Tram",)))
+    model = build_detector(config)
+    write_bundle(tmp_path / "model.ckpt-9", values(model) | {"state/updates": np.float32(3)})
+    config.save(tmp_path / "config.yaml")
+    names.write(tmp_path / "label_map.txt")
+    other = config_with(num_classes=2, num_scales=1, aspect_ratios=[2.0, 1.0])
+    target = build_detector(other)
+    here = LabelMap((("Car", "Van"), ("Cyclist",)))
+    report = restore(target, str(tmp_path), other, label_map=here)
+    expected = values(model)[f"{_PREDICT}/pointwise_kernel"].reshape(64, 2, 3)
+    kernel = values(target)[f"{_PREDICT}/pointwise_kernel"].reshape(64, 2, 2)
+    np.testing.assert_array_equal(kernel, expected[:, ::-1][..., [1, 0]])
+    report.require_complete()
+    assert report.left_over == []
+
+
+def test_pyramid_from_level_two_starts_from_the_stock_one(coco):
+    config = config_with(min_level=2)
+    report = restore(build_detector(config), str(coco), config)
+    assert all(part_of(name) != "backbone" for name in report.names("absent"))
+    restored = set(report.names("restored"))
+    assert "fpn_cells/cell_0/fnode0/op_after_combine6/conv/bias" in restored
+    assert "class_net/class-0-bn-2/beta" in report.names("absent")
+
+
+def test_backbone_only(coco, kitti_model):
+    before = values(kitti_model)
+    config = config_with(num_classes=8)
+    report = restore(kitti_model, str(coco), config, backbone_only=True)
+    assert {part_of(outcome.name) for outcome in report.outcomes} == {"backbone"}
+    for name, value in values(kitti_model).items():
+        changed = not np.array_equal(value, before[name])
+        assert not changed or part_of(name) == "backbone"
+
+
+def test_too_little_backbone_changes_nothing(coco, coco_arrays):
+    config = config_with("efficientdet-lite1")
+    model = build_detector(config)
+    before = values(model)
+    with pytest.raises(UserError, match=r"only 0% .*efficientnet-lite0 .*efficientdet-lite0"):
+        restore(model, str(coco), config)
+    for name, value in values(model).items():
+        np.testing.assert_array_equal(value, before[name])
+    assert restore(model, str(coco), config, allow_partial=True).backbone_share == 0
+
+
+def damage(kind, coco, tmp_path):
+    """A damaged copy of the checkpoint, and what the error must say."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(coco, folder)
+    data = folder / "model.data-00000-of-00001"
+    content = data.read_bytes()
+    if kind == "truncated":
+        data.write_bytes(content[: len(content) // 2])
+    elif kind == "flipped bit":
+        data.write_bytes(content[:1000] + bytes([content[1000] ^ 1]) + content[1001:])
+    elif kind == "no data file":
+        data.unlink()
+    elif kind == "empty index":
+        (folder / "model.index").write_bytes(b"")
+    elif kind == "index of something else":
+        (folder / "model.index").write_bytes(b"not an index at all" * 100)
+    elif kind == "empty folder":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif kind == "absent":
+        shutil.rmtree(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["truncated", "flipped bit", "no data file", "empty index", "index of something else",
+     "empty folder", "absent"],
+)  # fmt: skip
+def test_damage_is_one_clear_line(kind, coco, kitti_model, tmp_path):
+    before = values(kitti_model)
+    with pytest.raises(UserError) as error:
+        restore(kitti_model, str(damage(kind, coco, tmp_path)), config_with(num_classes=8))
+    assert "damaged" in str(error.value)
+    assert "\n" not in str(error.value)
+    for name, value in values(kitti_model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize("kind", ["half", "empty", "a web page", "absent", "without checkpoint"])
+def test_damaged_archives(kind, coco, tmp_path):
+    archive = forms(coco, tmp_path, "archive")
+    content = archive.read_bytes()
+    if kind == "without checkpoint":
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(__file__, arcname="readme")
+    elif kind == "absent":
+        archive.unlink()
+    else:
+        pieces = {"half": content[: len(content) // 2], "empty": b"", "a web page": b"<html>" * 99}
+        archive.write_bytes(pieces[kind])
+    with pytest.raises(UserError, match=archive.name) as error:
+        read_weights(str(archive))
+    assert "\n" not in str(error.value)
+
+
+def test_object_based_checkpoints_are_named(tmp_path):
+    write_bundle(tmp_path / "ckpt-3", {"_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph")})
+    with pytest.raises(UserError, match=r"object-based.*main\.py"):
+        read_weights(str(tmp_path / "ckpt-3"))
+
+
+def test_non_finite_weights_are_refused(tmp_path):
+    write_bundle(tmp_path / "model", {"a/kernel": np.array([1, np.nan], "float32")})
+    with pytest.raises(UserError, match="a/kernel holds NaN"):
+        read_weights(str(tmp_path / "model"))
+
+
+def test_newest_of_several_unless_nothing_tells(tmp_path):
+    for name in ("model.ckpt-9", "model.ckpt-10"):
+        write_bundle(tmp_path / name, {"step": np.float32(name[-1])})
+    assert read_weights(str(tmp_path)).arrays["step"] == 0
+    write_bundle(tmp_path / "other", {"step": np.float32(1)})
+    with pytest.raises(UserError, match=r"several.*model\.ckpt-10, model\.ckpt-9, other"):
+        read_weights(str(tmp_path))
