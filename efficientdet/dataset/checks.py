@@ -44,7 +44,8 @@ class RecordSet:
     """The records of one name, all of its shards: `train.record`.
 
     Attributes:
-        places: where each record lies.
+        num_examples: records read.
+        places: where the records lie that the statistics count, in their order.
         num_learnable: boxes that are no ignore regions, whether they make sense or not.
         statistics: of the boxes that make sense.
     """
@@ -52,6 +53,7 @@ class RecordSet:
     path: Path
     files: list[Path]
     manifest: Manifest | None
+    num_examples: int = 0
     places: list[Place] = field(default_factory=list)
     num_learnable: int = 0
     statistics: Statistics = field(default_factory=Statistics)
@@ -81,7 +83,7 @@ class Report:
     @property
     def num_examples(self) -> int:
         """Records read."""
-        return sum(len(one.places) for one in self.sets)
+        return sum(one.num_examples for one in self.sets)
 
     @property
     def class_ids(self) -> dict[str, int]:
@@ -168,9 +170,8 @@ def _check_set(
                 what = f"first in {first_places[record.source_id]}"
                 report.problems.append(Problem(DUPLICATE, where, what))
             first_places.setdefault(record.source_id, place)
-            one.places.append(place)
-            one.num_learnable += record.is_crowd.count(0)
-            _count(record, one.statistics, report.class_texts)
+            one.num_examples += 1
+            _count(record, place, one, report.class_texts)
     report.problems += _check_whole(one, complete=sample is None)
 
 
@@ -186,16 +187,16 @@ def _read_all(one: RecordSet, report: Report, sample: int | None) -> Iterator[tu
 def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
     """What only shows when all records are seen."""
     name = one.path.name
-    if not one.places:
+    if not one.num_examples:
         yield Problem(NO_BOXES, name, "not one record")
         return
     objects, manifest = one.statistics.objects, one.manifest
     if not one.num_learnable and not (manifest and manifest.subset == "testing"):
-        yield Problem(NO_BOXES, name, f"{len(one.places)} images without a single object")
+        yield Problem(NO_BOXES, name, f"{one.num_examples} images without a single object")
     elif len(objects) and max(objects.widths.max(), objects.heights.max()) < 2:
         yield Problem(TINY, name, f"the widest box is {objects.widths.max():.3g} px wide")
-    if complete and manifest and len(one.places) != manifest.num_examples:
-        what = f"{len(one.places)} records, the manifest says {manifest.num_examples}"
+    if complete and manifest and one.num_examples != manifest.num_examples:
+        what = f"{one.num_examples} records, the manifest says {manifest.num_examples}"
         yield Problem(MANIFEST, name, what)
 
 
@@ -218,11 +219,13 @@ def _shared(sets: Sequence[RecordSet], allow_shared_drives: bool) -> Iterator[Pr
                 )
 
 
-def _count(record: Record, statistics: Statistics, class_texts: dict[int, set[str]]) -> None:
+def _count(record: Record, place: Place, one: RecordSet, class_texts: dict[int, set[str]]) -> None:
     """Adds a record to the statistics; boxes that make no sense are left out of them."""
+    one.num_learnable += record.is_crowd.count(0)
     if not (record.width and record.height):
         return
-    statistics.add(record.source_id, record.height, record.width, _annotations(record))
+    one.places.append(place)
+    one.statistics.add(record.source_id, record.height, record.width, _annotations(record))
     for label, text, crowd in zip(record.labels, record.texts, record.is_crowd, strict=True):
         if not crowd:
             class_texts[label].add(text)

@@ -1,5 +1,7 @@
 """Plots of a data set: how large, how flat, how crowded, how hidden its objects are."""
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import matplotlib
@@ -15,17 +17,25 @@ from efficientdet.visualize.drawing import class_colour
 from efficientdet.visualize.html import figure_png
 
 _GREY = "#8a9099"
+_MAX_CLASSES, _OTHER = 12, "other"
 
 
 def figures(statistics: Statistics, class_ids: Mapping[str, int]) -> list[tuple[str, str]]:
     """Captions and `data:` URIs of all plots of a set that has objects."""
-    objects = statistics.objects
+    objects = _merge_rare(statistics.objects)
     colours = text_colours(objects, class_ids)
     return [
         ("Boxes, in pixels of the image", _draw(2, lambda axes: _boxes(axes, objects, colours))),
         ("Images", _draw(1, lambda axes: _images(axes, statistics))),
         ("Visibility", _draw(1, lambda axes: _visibility(axes, objects, colours))),
     ]
+
+
+def _merge_rare(objects: Objects) -> Objects:
+    """A plot tells about a dozen colours apart: the classes beyond that become `other`."""
+    frequent = [name for name, _ in Counter(objects.types.tolist()).most_common(_MAX_CLASSES)]
+    types = np.where(np.isin(objects.types, frequent), objects.types, _OTHER)
+    return dataclasses.replace(objects, types=types)
 
 
 def _draw(rows: int, paint: Callable[[np.ndarray], None]) -> str:

@@ -30,7 +30,7 @@ def print_statistics(console: Console, one: RecordSet, class_ids: Mapping[str, i
         return
     columns, rows = class_table(one, class_ids)
     num_objects = len(one.statistics.objects)
-    _say(console, f"{one.path.name}: {len(one.places)} images, {num_objects} objects", "bold")
+    _say(console, f"{one.path.name}: {one.num_examples} images, {num_objects} objects", "bold")
     table = _table()
     hidden = columns.index("images")
     for index, column in enumerate(columns):
@@ -151,7 +151,7 @@ def _section(one: RecordSet, class_ids: Mapping[str, int]) -> dict[str, object]:
     colours = data_figures.text_colours(objects, class_ids)
     return {
         "name": one.path.name,
-        "num_examples": len(one.places),
+        "num_examples": one.num_examples,
         "num_objects": len(objects),
         "columns": columns,
         "table": table,

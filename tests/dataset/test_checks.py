@@ -255,6 +255,14 @@ def test_nominal_image_sizes_show_against_the_raw_lines(make_kitti):
     assert problem.kind == record_rules.LINE and "the box is 8.05" in problem.what
 
 
+def test_places_and_statistics_stay_side_by_side(report_on):
+    sizeless = example(image_encoded=[b"no image"], image_width=None, image_height=None)
+    report = report_on(sizeless, example(image_source_id=[b"2"]))
+    (one,) = report.sets
+    assert one.num_examples == 2 and one.statistics.source_ids == ["2"]
+    assert [place.index for place in one.places] == [1]
+
+
 def test_pixel_boxes_do_not_reach_the_statistics(report_on):
     report = report_on(example(image_object_bbox_xmax=[500.0]))
     assert len(report.sets[0].statistics.objects) == 0

@@ -95,6 +95,13 @@ def test_the_page_is_whole_with_and_without_objects(write, tmp_path):
     assert "source_id stands twice" in path.read_text()
 
 
+def test_eighty_classes_fit_on_the_page(write, tmp_path):
+    names = [f"thing {index:02d}" for index in range(80)]
+    objects = [Annotation((i, 5, i + 20, 40), i + 1, name) for i, name in enumerate(names)]
+    data_report.write_html(tmp_path / "report.html", write(example(1, *objects)), [])
+    assert "thing 79" in (tmp_path / "report.html").read_text()
+
+
 def test_records_without_a_label_map_or_manifest_have_a_page(tmp_path):
     path = tmp_path / "coco.record"
     boxes = [Annotation(tuple(box), 44, "bottle") for box in np.array([[1, 2, 30, 40]])]
