@@ -92,6 +92,8 @@ class InputPipeline:
         max_instances: M. Ignore regions beyond it are dropped; so are objects beyond it that mosaic
             brought together.
         seed: of order and augmentations.
+        examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
+            means all records once. A pass of the pipeline is longer where frames are repeated.
 
     Raises:
         UserError: unreadable files; a record with more than M objects; copy-paste without donors.
@@ -107,6 +109,7 @@ class InputPipeline:
         num_classes: int,
         max_instances: int,
         seed: int = 0,
+        examples_per_epoch: int | None = None,
     ):
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
@@ -121,6 +124,9 @@ class InputPipeline:
         )
         pasting = training and config.copy_paste_prob > 0
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
+        mixed_epochs = config.num_epochs - config.mosaic_close_epochs
+        steps = (examples_per_epoch or len(self.index)) // batch_size
+        self._mosaic_images = mixed_epochs * steps * batch_size
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)
@@ -132,20 +138,13 @@ class InputPipeline:
 
     def dataset(self, *, epoch: int = 0, skip_batches: int = 0) -> tf.data.Dataset:
         """The batches of an epoch from `skip_batches` on, in a fixed order."""
-        numbers, valid = self._order(epoch)
-        positions = np.arange(len(numbers))
         first = skip_batches * self._batch_size
-        rows = tf.data.Dataset.from_tensor_slices((positions, numbers, valid)).skip(first)
-        epoch_seed = np.random.SeedSequence((self._seed, epoch)).generate_state(2).view(np.int32)
-        closed = epoch >= self._config.num_epochs - self._config.mosaic_close_epochs
-        mosaic_prob = np.float32(0.0 if closed else self._config.mosaic_prob)
+        plan = tuple(column[first:] for column in self._plan(epoch))
         options = tf.data.Options()
         options.deterministic = True
         return (
-            rows.map(
-                lambda *row: self._example(*row, tf.constant(epoch_seed), tf.constant(mosaic_prob)),
-                tf.data.AUTOTUNE,
-            )
+            tf.data.Dataset.from_tensor_slices(plan)
+            .map(self._example, tf.data.AUTOTUNE)
             .batch(self._batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(_PREFETCH)
             .with_options(options)
@@ -156,29 +155,30 @@ class InputPipeline:
         with self.index.named_errors():
             yield from self.dataset(epoch=epoch, skip_batches=skip_batches).as_numpy_iterator()
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Record numbers int64 and their validity, in whole batches."""
+    def _plan(self, epoch: int) -> tuple[np.ndarray, ...]:
+        """What decides each sample of an epoch, in whole batches: columns of equal length.
+
+        Record number int64, validity bool, seed int32 [2], probability of a mosaic float32.
+        """
         length = len(self) * self._batch_size
+        numbers, valid = np.arange(length), np.ones(length, bool)
         if self._training:
             numbers = epoch_order(self._factors, self._seed, epoch)[:length]
-            return numbers, np.ones(length, bool)
-        numbers = np.arange(length)
-        valid = numbers < len(self.index)
-        return np.where(valid, numbers, 0), valid
+        else:
+            valid = numbers < len(self.index)
+            numbers = np.where(valid, numbers, 0)
+        state = np.random.SeedSequence((self._seed, epoch)).generate_state(2 * length)
+        mosaic = epoch * length + np.arange(length) < self._mosaic_images
+        mosaic_prob = np.where(mosaic, self._config.mosaic_prob, 0.0).astype(np.float32)
+        return numbers, valid, state.view(np.int32).reshape(-1, 2), mosaic_prob
 
     def _make_example(
-        self,
-        position: tf.Tensor,
-        number: tf.Tensor,
-        valid: tf.Tensor,
-        epoch_seed: tf.Tensor,
-        mosaic_prob: tf.Tensor,
+        self, number: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor, mosaic_prob: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One row of a batch."""
         sample, source_id = self._load(number)
         original_hw = geometry.size_of(sample[0])
         if self._training:
-            seed = tf.random.fold_in(epoch_seed, position)
             sample, scale = self._augment(sample, seed, mosaic_prob)
         else:
             sample, scale = geometry.letterbox(*sample, self._config.image_hw)

@@ -61,7 +61,10 @@ def record(tmp_path_factory) -> Path:
     return write_record(tmp_path_factory.mktemp("records") / "train.record", frames)
 
 
-def pipeline(files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1, **values):
+def pipeline(
+    files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1,
+    examples_per_epoch=None, **values,
+):  # fmt: skip
     files = [files] if isinstance(files, Path) else files
     return InputPipeline(
         files,
@@ -71,6 +74,7 @@ def pipeline(files, training=True, batch_size=2, num_classes=3, max_instances=6,
         num_classes=num_classes,
         max_instances=max_instances,
         seed=seed,
+        examples_per_epoch=examples_per_epoch,
     )
 
 
@@ -223,8 +227,21 @@ def test_objects_come_before_ignore_regions_when_rows_are_few(record):
 def test_mosaic_closes_for_the_last_epochs(record, epoch, mixed):
     loader = pipeline(record, batch_size=7, mosaic_prob=1.0, mosaic_close_epochs=2, num_epochs=10)
     (batch,) = loader.batches(epoch=epoch)
+    assert (mixed_share(batch) > 0) == mixed
+
+
+def mixed_share(batch) -> float:
+    """The share of images that show more than one frame."""
     shades = [len(np.unique(image[:32, :, 0].round(3))) for image in batch["images"]]
-    assert (max(shades) > 1) == mixed
+    return float(np.mean(np.array(shades) > 1))
+
+
+def test_mosaic_closes_by_images_not_by_passes(record):
+    """Seven records, 14 images an epoch: a pass is half an epoch."""
+    loader = pipeline(record, batch_size=7, mosaic_prob=1.0, mosaic_close_epochs=1, num_epochs=2,
+                      examples_per_epoch=14)  # fmt: skip
+    shares = [mixed_share(next(loader.batches(epoch=epoch))) for epoch in range(3)]
+    assert min(shares[:2]) > 0 == shares[2]
 
 
 def test_repeats_make_the_epoch_longer(record):
