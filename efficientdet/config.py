@@ -165,7 +165,7 @@ class Config:
         Raises:
             UsageError: an unknown key (names the nearest) or a value of the wrong type.
         """
-        return _override(self, _flatten(values))
+        return _override(self, flatten(values))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as they stand in config.yaml."""
@@ -261,7 +261,18 @@ def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected `key: value` lines, found a {type(content).__name__}")
-    return _flatten(content)
+    return flatten(content)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, the keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def nearest(word: str, choices: typing.Iterable[str]) -> str:
@@ -302,16 +313,6 @@ def _parse_literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _override(target: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientdet.config import Config, load_yaml
+from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
 
@@ -65,7 +65,7 @@ class RunDirectory:
                 "another --model_dir, or drop --model_name to go on with this run"
             )
         config = saved.override(overrides)
-        before, after = saved.to_dict(), config.to_dict()
+        before, after = flatten(saved.to_dict()), flatten(config.to_dict())
         changed = [key for key in before if before[key] != after[key]]
         for key in changed:
             if key in STRUCTURE:
@@ -100,18 +100,17 @@ class RunDirectory:
 
     def _read_config(self) -> Config:
         values = load_yaml(self._config_path)
-        known = {key.partition(".")[0] for key in Config().to_dict()}
-        nms = {f"nms_configs.{key}" for key in Config().to_dict()["nms_configs"]}
         # A config.yaml of AutoML's own main.py has keys for things that do not exist here.
-        foreign = [
-            k for k in values if k.partition(".")[0] not in known or ("." in k and k not in nms)
-        ]
+        foreign = [key for key in values if key not in flatten(Config().to_dict())]
         if foreign:
             self._say(f"{self._config_path}: not used here: {', '.join(foreign)}")
         kept = {key: value for key, value in values.items() if key not in foreign}
         if kept.get("fpn_weight_method") is None:  # AutoML writes null for the model's own
             kept.pop("fpn_weight_method", None)
-        return Config.for_model(kept.get("name", "efficientdet-d1")).override(kept)
+        try:
+            return Config.for_model(kept.get("name", "efficientdet-d1")).override(kept)
+        except UsageError as error:
+            raise UserError(f"{self._config_path}: {error}") from None
 
 
 def _listed(label_map: LabelMap) -> str:
