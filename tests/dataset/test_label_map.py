@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.dataset.label_map import LabelMap
@@ -91,6 +91,7 @@ PIECES = ["Car", "van", "1", "2", "0", ":", ",", "\n", " ", "item {", "}", "id:"
 PIECES += ["#", "-", "[", "]", "{", "? ", "&a ", "*a", "=", "\t", "é"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["txt", "yaml"]))
 def test_any_text_is_a_label_map_or_an_error_of_its_user(pieces, suffix):
     with tempfile.TemporaryDirectory() as folder:

@@ -58,10 +58,9 @@ def test_both_sides_have_the_same_classes():
     assert abs(shares[4] - 0.2) < 0.06
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.3])
-def test_other_fractions_are_met_exactly(fraction):
-    train, val = splits.split_frames(ALL, "drive", val_fraction=fraction, seed=3)
-    assert len(val) == round(fraction * 7481)
+def test_another_fraction_is_met_exactly():
+    train, val = splits.split_frames(ALL, "drive", val_fraction=0.3, seed=3)
+    assert len(val) == round(0.3 * 7481)
     assert splits.shared_drives(train, val) == {}
 
 
