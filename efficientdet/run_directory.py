@@ -53,7 +53,7 @@ class RunDirectory:
         if said != label_map.num_classes:
             raise UsageError(
                 f"num_classes={said}, but the records have {label_map.num_classes} classes "
-                f"({_listed(label_map)}); leave it out, it is read from the records"
+                f"({label_map}); leave it out, it is read from the records"
             )
         overrides = dict(overrides) | {"num_classes": label_map.num_classes}
         if not self.exists:
@@ -87,8 +87,8 @@ class RunDirectory:
         stored = LabelMap.read(self._label_map_path)
         if of_records is not None and of_records != stored:
             raise UserError(
-                f"{self._label_map_path} names {_listed(stored)}, the records were made with "
-                f"{_listed(of_records)}; convert with the run's map or take another --model_dir"
+                f"{self._label_map_path} names {stored}, the records were made with "
+                f"{of_records}; convert with the run's map or take another --model_dir"
             )
         return stored
 
@@ -111,7 +111,3 @@ class RunDirectory:
             return Config.for_model(kept.get("name", "efficientdet-d1")).override(kept)
         except UsageError as error:
             raise UserError(f"{self._config_path}: {error}") from None
-
-
-def _listed(label_map: LabelMap) -> str:
-    return ", ".join(f"{i}: {name}" for i, name in label_map.names.items())

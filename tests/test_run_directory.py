@@ -72,13 +72,17 @@ def test_another_network_is_refused(
 
 def test_the_number_of_classes_is_the_records_matter(run: RunDirectory) -> None:
     assert run.config(None, {"num_classes": 2}, MAP).num_classes == 2
-    with pytest.raises(UsageError, match=r"num_classes=90, .* 2 classes \(1: Car, 2: Pedestrian\)"):
+    with pytest.raises(
+        UsageError, match=r"num_classes=90, .* 2 classes \(1: Car\+Van, 2: Pedestrian\)"
+    ):
         run.config(None, {"num_classes": 90}, MAP)
 
 
 def test_another_label_map_is_refused(run: RunDirectory) -> None:
     run.write(run.config("efficientdet-d0", {}, MAP), MAP)
-    with pytest.raises(UserError, match="1: Car, 2: Pedestrian, the records were made with 1: Car"):
+    with pytest.raises(
+        UserError, match=r"1: Car\+Van, 2: Pedestrian, the records were made with 1: Car, "
+    ):
         run.label_map(LabelMap((("Car",), ("Pedestrian",), ("Van",))))
 
 

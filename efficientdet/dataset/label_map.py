@@ -43,6 +43,9 @@ class LabelMap:
     def _ids(self) -> dict[str, int]:
         return {name.lower(): i for i, types in enumerate(self.types, start=1) for name in types}
 
+    def __str__(self) -> str:
+        return ", ".join(f"{i}: {'+'.join(types)}" for i, types in enumerate(self.types, start=1))
+
     def id_of(self, kitti_type: str) -> int | None:
         """The id of a KITTI type in any letter case, or None where the map does not name it."""
         return self._ids.get(kitti_type.lower())

@@ -1,5 +1,6 @@
 """Image files -> batches for detection."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientdet.config import Config
-from efficientdet.errors import UserError
+from efficientdet.errors import UserError, one_line
 from efficientdet.input.pipeline import preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -22,31 +23,15 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
     Raises:
         UserError: nothing was found.
     """
-    found: dict[Path, None] = {}
-    for part in map(str.strip, pattern.split(",")):
-        path = Path(part)
-        folder = next(
-            (f for f in (path / "training/image_2", path / "image_2", path) if f.is_dir()), None
-        )
-        paths = (
-            sorted(folder.iterdir())
-            if folder
-            else sorted(Path().glob(part))
-            if not path.is_absolute()
-            else sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        )
-        found |= dict.fromkeys(p for p in paths if p.suffix.lower() in SUFFIXES)
+    parts = filter(None, map(str.strip, pattern.split(",")))
+    found = list(dict.fromkeys(path for part in parts for path in _images(part)))
     if image_list:
-        try:
-            wanted = set(Path(image_list).read_text(encoding="utf-8").split())
-        except OSError as error:
-            raise UserError(
-                f"{image_list}: {error.strerror}; expected one frame id a line"
-            ) from None
-        found = {path: None for path in found if path.stem in wanted}
+        wanted = _read_ids(image_list)
+        found = [path for path in found if path.stem in wanted]
     if not found:
-        raise UserError(f"{pattern}: no .png or .jpg image found; name files, a folder or a glob")
-    return list(found)
+        among = f" of those that {image_list} lists" if image_list else ""
+        raise UserError(f"{pattern}: no .png or .jpg image{among}; name files, a folder or a glob")
+    return found
 
 
 def image_batches(
@@ -73,6 +58,28 @@ def image_batches(
             "valid": np.arange(batch_size) < len(chosen),
         }
         yield batch, originals
+
+
+def _images(part: str) -> list[Path]:
+    """The images of one file, folder, KITTI root or glob, sorted."""
+    path = Path(part)
+    folders = (path / "training/image_2", path / "image_2", path)
+    if folder := next(filter(Path.is_dir, folders), None):
+        paths = list(folder.iterdir())
+    elif path.is_file():  # also a name with brackets, which a glob would not find
+        paths = [path]
+    else:
+        paths = [Path(name) for name in glob.glob(part)]  # noqa: PTH207 (Path.glob: no absolute ones)
+    # macOS leaves ._000000.png beside 000000.png.
+    visible = (path for path in paths if not path.name.startswith("."))
+    return sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _read_ids(path: str) -> set[str]:
+    try:
+        return set(Path(path).read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {one_line(error)}; expected one frame id a line") from None
 
 
 def _decode(path: Path) -> np.ndarray:

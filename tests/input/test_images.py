@@ -1,0 +1,107 @@
+"""Image files as a user names them, and batches of them for detection."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientdet.config import Config
+from efficientdet.errors import UserError
+from efficientdet.input.images import find_images, image_batches
+
+CONFIG = Config().override({"image_size": "128x64"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A KITTI root with three training images, a test image, and things that are no images."""
+    monkeypatch.chdir(tmp_path)
+    training = [f"training/image_2/{name}" for name in ("000002.png", "000000.png", "000001.JPG")]
+    for name in (*training, "testing/image_2/000000.png", "odd/a[1].jpeg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 40), (200, 30, 30)).save(path)
+    for name in ("training/image_2/._000000.png", "training/image_2/notes.txt", "bad.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    (tmp_path / "odd" / "folder.png").mkdir()
+    (tmp_path / "val.txt").write_text("000001\n000002\n\n000777\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("training/image_2/000000.png", ["000000.png"]),
+        ("training/image_2", ["000000.png", "000001.JPG", "000002.png"]),
+        (".", ["000000.png", "000001.JPG", "000002.png"]),  # the KITTI root
+        ("training", ["000000.png", "000001.JPG", "000002.png"]),
+        ("testing", ["000000.png"]),
+        ("training/image_2/*.png", ["000000.png", "000002.png"]),
+        ("t*ing/image_2/000000.*", ["000000.png", "000000.png"]),
+        ("odd", ["a[1].jpeg"]),
+        ("odd/a[1].jpeg", ["a[1].jpeg"]),
+        ("training/image_2/000002.png, ./testing,", ["000002.png", "000000.png"]),
+        ("testing,./testing/image_2/*", ["000000.png"]),  # each image once
+    ],
+)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_files_folders_globs_and_a_kitti_root(folder, pattern, names, absolute):
+    if absolute:
+        pattern = ",".join(
+            f"{folder}/{part.strip()}" if part else "" for part in pattern.split(",")
+        )
+    found = find_images(pattern)
+    assert [path.name for path in found] == names
+    assert all(path.is_file() and path.is_absolute() == absolute for path in found)
+
+
+def test_an_image_list_keeps_its_frames(folder):
+    assert [path.stem for path in find_images(".", "val.txt")] == ["000001", "000002"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "image_list", "named"),
+    [
+        ("no*.png", None, "no*.png: no .png or .jpg image; name files"),
+        ("nowhere/image_2", None, "nowhere/image_2: no .png or .jpg image"),
+        ("", None, "no .png or .jpg image"),
+        ("val.txt", None, "val.txt: no .png or .jpg image"),
+        ("testing", "val.txt", "testing: no .png or .jpg image of those that val.txt lists"),
+        (".", "none.txt", "none.txt: [Errno 2] No such file"),
+        (".", "training/image_2/000000.png", "000000.png: 'utf-8' codec"),
+    ],
+)
+def test_nothing_found_is_one_clear_line(folder, pattern, image_list, named):
+    with pytest.raises(UserError) as caught:
+        find_images(pattern, image_list)
+    assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_last_batch_is_filled_up(folder):
+    paths = find_images("training")
+    (full, originals), (rest, (last,)) = image_batches(paths, CONFIG, 2)
+    assert full["valid"].all() and rest["valid"].tolist() == [True, False]
+    assert rest["source_id"].tolist() == ["000002", ""]
+    assert full["images"].shape == rest["images"].shape == (2, 64, 128, 3)
+    np.testing.assert_array_equal(rest["images"][0], rest["images"][1])
+    assert [image.shape for image in (*originals, last)] == [(40, 100, 3)] * 3
+    np.testing.assert_allclose(full["image_scale"], 100 / 128)
+    padding = full["images"][:, 52:]  # 40 rows become 51.2
+    assert full["images"][:, :50].all() and not padding.any()
+
+
+def test_a_small_last_image_is_not_mistaken_for_a_bigger_batch(folder):
+    ((batch, originals),) = image_batches(find_images("testing"), CONFIG, 3)
+    assert batch["valid"].tolist() == [True, False, False] and len(originals) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_a_file_that_is_no_image_is_named(folder, content):
+    path = folder / "bad.png"
+    if content is None:
+        whole = (folder / "testing/image_2/000000.png").read_bytes()
+        content = whole[: len(whole) // 2]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="bad.png: not a readable PNG or JPEG image"):
+        next(image_batches([path], CONFIG, 1))
