@@ -30,7 +30,7 @@ class MetricsLog:
         if not self.path.exists():
             return []
         records = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError:
@@ -43,6 +43,6 @@ class MetricsLog:
             return
         kept = [record for record in self.read() if record["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
-        if text != self.path.read_text(encoding="utf-8"):
+        if text != self.path.read_text(encoding="utf-8", errors="replace"):
             with atomic_open(self.path) as file:
                 file.write(text)

@@ -1,0 +1,67 @@
+"""The first signal asks, the second one ends; the process's own handlers come back."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from efficientdet.errors import Stopped
+from efficientdet.training.interrupt import Interrupt
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_is_noted_and_the_work_goes_on(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with Interrupt() as interrupt:
+        interrupt.stop_if_received()
+        os.kill(os.getpid(), number)
+        assert interrupt.received == number
+        assert [signal.getsignal(each) for each in SIGNALS] == before  # a second one ends at once
+        with pytest.raises(Stopped, match=f"stopped by {number.name}, everything is saved") as stop:
+            interrupt.stop_if_received()
+        assert stop.value.exit_code == 128 + number
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_without_a_signal_nothing_happens() -> None:
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyError), Interrupt():
+        assert [signal.getsignal(each) for each in SIGNALS] != before
+        raise KeyError
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_where_nothing_is_unsaved_it_stops_at_once() -> None:
+    reached = []
+    with Interrupt() as interrupt:
+        with pytest.raises(Stopped), interrupt.at_once():
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("the line after")
+        assert not reached
+        with pytest.raises(Stopped), interrupt.at_once():  # also one that came before
+            reached.append("inside")
+        assert not reached
+
+
+def test_afterwards_it_is_only_noted_again() -> None:
+    with Interrupt() as interrupt:
+        with interrupt.at_once():
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.received == signal.SIGINT
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_second_signal_ends_the_process(number: signal.Signals) -> None:
+    code = (
+        "import os, signal\nfrom efficientdet.training.interrupt import Interrupt\n"
+        f"with Interrupt():\n    for _ in range(2): os.kill(os.getpid(), {int(number)})\n"
+        "    print('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -number and not done.stdout
+    assert f"{number.name}: saving after this step; again: at once" in done.stderr
