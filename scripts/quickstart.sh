@@ -26,7 +26,7 @@ if [ -n "${KITTI_ROOT:-}" ]; then
   HPARAMS="$HERE/configs/kitti_d0.yaml,mixed_precision=True" SPLIT="--split=drive" SIZE=1280x384
   [ -n "${CKPT:-}" ] || HPARAMS="$HERE/configs/kitti_from_scratch.yaml,mixed_precision=True"
 else
-  OUT_DIR="${OUT_DIR:-./quickstart_out}" EPOCHS="${EPOCHS:-12}" BATCH="${BATCH:-8}" CKPT=""
+  OUT_DIR="${OUT_DIR:-./quickstart_out}" EPOCHS="${EPOCHS:-8}" BATCH="${BATCH:-8}" CKPT=""
   HPARAMS="$HERE/configs/quickstart.yaml" SIZE=512x160
   KITTI_ROOT="$OUT_DIR/kitti"
 fi
@@ -35,7 +35,8 @@ mkdir -p "$OUT_DIR"
 
 if [ -z "${SPLIT:-}" ]; then
   say "2/7 render street scenes in KITTI's format into $KITTI_ROOT"
-  [ -f "$KITTI_ROOT/ImageSets/val.txt" ] || "$PYTHON" -m efficientdet.dataset.synthetic --output_dir="$KITTI_ROOT"
+  [ -f "$KITTI_ROOT/ImageSets/val.txt" ] || "$PYTHON" -c \
+    "from efficientdet.dataset.synthetic import render_set; render_set('$KITTI_ROOT', 250)"
 else
   say "2/7 KITTI in $KITTI_ROOT"
 fi
@@ -61,7 +62,7 @@ train() {
     --num_epochs="$1" --hparams="$HPARAMS" ${CKPT:+--ckpt="$CKPT"}
 }
 
-say "5/7 train D0 for $EPOCHS epochs, evaluating after each quarter"
+say "5/7 train D0 for $EPOCHS epochs, evaluating after each"
 train "$EPOCHS"
 
 say "6/7 resume for one more epoch, and evaluate"

@@ -1,4 +1,4 @@
-"""main.py killed and started again goes on as if nothing had been: the whole program, bit for bit."""
+"""main.py killed and started again goes on as if nothing had been, bit for bit."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""One update of the real network: micro-batches, non-finite losses, exact repetition, the ladder."""
+"""One update of the real network: micro-batches, non-finite losses, the ladder, freezing."""
 
 import dataclasses
 
