@@ -59,10 +59,13 @@ def trained(request, folder, table, batch):
 
 def test_scalars(trained, table):
     run, logs, _ = trained
-    for ours, golden in zip(logs, table[run]["scalars_before_each_step"], strict=True):
+    # Rounding noise of the first step is amplified by the next ones.
+    tolerances = (1e-5, 1e-3, 5e-3)
+    golden_logs = table[run]["scalars_before_each_step"]
+    for ours, golden, rel in zip(logs, golden_logs, tolerances, strict=True):
         assert ours["rate"] == pytest.approx(golden["lrn_rate"], rel=1e-6)
         for name in SCALARS:
-            assert ours[name] == pytest.approx(golden[f"trainloss/{name}"], rel=2e-4), name
+            assert ours[name] == pytest.approx(golden[f"trainloss/{name}"], rel=rel), name
         assert ours["num_positives"] == sum(table["common"]["num_positives_each"])
 
 
@@ -90,5 +93,5 @@ def test_norm_and_sum_of_every_variable_after_one_step(trained, table):
         norm, total = golden[name]
         ours = after[name].astype(np.float64)
         noise = 2 * logs[0]["rate"] if run == "adam" else 1e-4
-        assert np.linalg.norm(ours) == pytest.approx(norm, abs=noise), name
-        assert ours.sum() == pytest.approx(total, abs=noise * ours.size**0.5), name
+        assert np.linalg.norm(ours) == pytest.approx(norm, rel=5e-4, abs=noise), name
+        assert ours.sum() == pytest.approx(total, rel=1e-3, abs=noise * ours.size**0.5), name
