@@ -19,20 +19,24 @@ MIN_VISIBLE = 0.3  # an object with less of its area left is ignored
 
 def with_probability(
     probability: float | tf.Tensor,
+    op: Callable[..., Sample],
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
     seed: tf.Tensor,
-    op: Callable[[tf.Tensor], Sample],
-    sample: Sample,
 ) -> Sample:
-    """`op(seed)` in that share of the seeds, else `sample`, at no cost."""
+    """`op(image, boxes, classes, seed)` for that share of the seeds; else nothing is computed."""
     choose, seed = tf.unstack(tf.random.split(seed))
-    return tf.cond(_uniform(choose) < probability, lambda: op(seed), lambda: sample)
+    return tf.cond(
+        _uniform(choose) < probability,
+        lambda: op(image, boxes, classes, seed),
+        lambda: (image, boxes, classes),
+    )
 
 
 def random_hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
     """Mirrors every second sample."""
-    return with_probability(
-        0.5, seed, lambda _: geometry.hflip(image, boxes, classes), (image, boxes, classes)
-    )
+    return with_probability(0.5, _hflip, image, boxes, classes, seed)
 
 
 def random_scale(
@@ -48,7 +52,7 @@ def random_scale(
 ) -> tuple[Sample, tf.Tensor]:
     """Scale jitter: the letterboxed size times a random factor, then a random crop to the output.
 
-    The crop is taken before the resize: the same picture at a fraction of the work.
+    The crop is taken before the resize: but for a rounded pixel the same picture, with less work.
 
     Args:
         output_size: (height, width) of the network's input; the result may be smaller.
@@ -106,14 +110,8 @@ def photometric(
     """
     colour, blur, jpeg = tf.unstack(tf.random.split(seed, 3))
     image = _shift_colours(tf.cast(image, tf.float32), colour, strength)
-    sample = (image, boxes, classes)
-    sample = with_probability(
-        strength / 3, blur, lambda seed: (_blur(sample[0], seed), boxes, classes), sample
-    )
-    blurred = sample[0]
-    return with_probability(
-        strength / 3, jpeg, lambda seed: (_jpeg(blurred, seed), boxes, classes), sample
-    )
+    sample = with_probability(strength / 3, _blur, image, boxes, classes, blur)
+    return with_probability(strength / 3, _jpeg, *sample, jpeg)
 
 
 def mosaic(
@@ -176,10 +174,8 @@ def copy_paste(
     """
     flip_seed, place_seed = tf.unstack(tf.random.split(seed))
     patch, inner = _cut_out(donor_image, donor_box, geometry.size_of(image))
-    mirrored = geometry.hflip(patch, inner[tf.newaxis], tf.zeros([1], tf.int32))
-    patch, inner, _ = with_probability(
-        0.5, flip_seed, lambda _: mirrored, (patch, inner[tf.newaxis], tf.zeros([1], tf.int32))
-    )
+    pasted_class = donor_class[tf.newaxis]
+    patch, inner, _ = random_hflip(patch, inner[tf.newaxis], pasted_class, flip_seed)
     top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
     room = geometry.size_of(image) - geometry.size_of(patch)
     lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
@@ -193,11 +189,15 @@ def copy_paste(
         return (
             blended,
             tf.concat([boxes, places[first][tf.newaxis]], 0),
-            tf.concat([classes, donor_class[tf.newaxis]], 0),
+            tf.concat([classes, pasted_class], 0),
         )
 
     fits = tf.reduce_any(free) & (top >= 0) & (top <= room[0])
     return tf.cond(fits, paste, lambda: (image, boxes, classes))
+
+
+def _hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, _: tf.Tensor) -> Sample:
+    return geometry.hflip(image, boxes, classes)
 
 
 def _uniform(seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
@@ -315,7 +315,7 @@ def _shift_colours(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Ten
     return tf.clip_by_value(image, 0.0, 255.0)
 
 
-def _blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _blur(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
     """Gaussian, sigma 0.5 to 1.5 pixels, 7 taps a side; edges repeated."""
     sigma = _uniform(seed, 0.5, 1.5)
     taps = tf.exp(-tf.square(tf.range(-3.0, 4.0)) / (2.0 * tf.square(sigma)))
@@ -323,10 +323,11 @@ def _blur(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     image = tf.pad(image, [[3, 3], [3, 3], [0, 0]], "SYMMETRIC")[tf.newaxis]
     for kernel in (taps, tf.transpose(taps, [1, 0, 2, 3])):
         image = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID")
-    return image[0]
+    return image[0], boxes, classes
 
 
-def _jpeg(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _jpeg(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
+    """Coded with a quality of 30 to 90, and decoded again."""
     quality = tf.random.stateless_uniform([], seed, 30, 91, tf.int32)
     coded = tf.image.adjust_jpeg_quality(tf.cast(tf.round(image), tf.uint8), quality)
-    return tf.cast(coded, tf.float32)
+    return tf.cast(coded, tf.float32), boxes, classes

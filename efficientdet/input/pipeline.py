@@ -17,37 +17,13 @@ from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.errors import UserError
 from efficientdet.input import augment, geometry
+from efficientdet.input.augment import with_probability
 from efficientdet.input.balance import epoch_order, repeat_factors
 from efficientdet.input.donors import Donors
 from efficientdet.input.geometry import IGNORE, Sample
 from efficientdet.input.records import RecordIndex, RecordObjects
 
 _PREFETCH = 2  # batches: a batch of 64 at 1280x384 is 377 MB
-
-
-def make_dataset(
-    files: Sequence[Path],
-    config: Config,
-    *,
-    batch_size: int,
-    training: bool,
-    num_classes: int,
-    max_instances: int,
-    seed: int = 0,
-    epoch: int = 0,
-    skip_batches: int = 0,
-) -> tf.data.Dataset:
-    """One pass over the records; see `InputPipeline`, which a run of several epochs keeps."""
-    pipeline = InputPipeline(
-        files,
-        config,
-        batch_size=batch_size,
-        training=training,
-        num_classes=num_classes,
-        max_instances=max_instances,
-        seed=seed,
-    )
-    return pipeline.dataset(epoch=epoch, skip_batches=skip_batches)
 
 
 def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
@@ -124,6 +100,8 @@ class InputPipeline:
         )
         pasting = training and config.copy_paste_prob > 0
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
+        # Without ignore regions what is cut must stay an object: the rest would be background.
+        self._visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
         steps = (examples_per_epoch or len(self.index)) // batch_size
         self._mosaic_images = mixed_epochs * steps * batch_size
@@ -212,19 +190,14 @@ class InputPipeline:
     ) -> tuple[Sample, tf.Tensor]:
         """All that the config asks for, down to an image that fits the input; and its scale."""
         config = self._config
-        seeds = iter(tf.unstack(tf.random.split(seed, 6)))
-        # Without ignore regions what is cut must stay an object: the rest would be background.
-        visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
-        paste, mosaic, crop, flip, scale, photo = seeds
+        paste, mosaic, crop, flip, scale, photo = tf.unstack(tf.random.split(seed, 6))
         if self._donors:
-            op = functools.partial(self._paste, sample)
-            sample = augment.with_probability(config.copy_paste_prob, paste, op, sample)
+            sample = with_probability(config.copy_paste_prob, self._paste, *sample, paste)
         if config.mosaic_prob > 0:
-            op = functools.partial(self._mosaic, sample, visible)
-            sample = augment.with_probability(mosaic_prob, mosaic, op, sample)
+            sample = with_probability(mosaic_prob, self._mosaic, *sample, mosaic)
         if config.crop_prob > 0:
-            op = functools.partial(lambda s, seed: augment.random_crop(*s, seed, **visible), sample)
-            sample = augment.with_probability(config.crop_prob, crop, op, sample)
+            random_crop = functools.partial(augment.random_crop, **self._visible)
+            sample = with_probability(config.crop_prob, random_crop, *sample, crop)
         if config.input_rand_hflip:
             sample = augment.random_hflip(*sample, flip)
         sample, factor = augment.random_scale(
@@ -233,32 +206,32 @@ class InputPipeline:
             output_size=config.image_hw,
             scale_min=config.jitter_min,
             scale_max=config.jitter_max,
-            **visible,
+            **self._visible,
         )
         if config.photometric > 0:
             sample = augment.photometric(*sample, photo, strength=config.photometric)
         return sample, factor
 
-    def _paste(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        """One object of another record pasted into `sample`."""
-        donor_seed, seed = tf.unstack(tf.random.split(seed))
-        number, box, donor_class = self._donors.draw(donor_seed)
-        (image, _, _), _ = self._load(number)
-        size = tf.cast(geometry.size_of(image), tf.float32)
-        return augment.copy_paste(
-            *sample,
-            seed,
-            donor_image=image,
-            donor_box=box * tf.tile(size, [2]),
-            donor_class=donor_class,
-        )
+    def _paste(
+        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> Sample:
+        """With one object of another record in it."""
+        draw, seed = tf.unstack(tf.random.split(seed))
+        number, box, donor_class = self._donors.draw(draw)
+        donor_image = self._load(number)[0][0]
+        size = tf.cast(geometry.size_of(donor_image), tf.float32)
+        donor = {"donor_image": donor_image, "donor_class": donor_class}
+        donor["donor_box"] = box * tf.tile(size, [2])
+        return augment.copy_paste(image, boxes, classes, seed, **donor)
 
-    def _mosaic(self, sample: Sample, visible: dict[str, float], seed: tf.Tensor) -> Sample:
-        """`sample` and three other records in one frame."""
+    def _mosaic(
+        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
+    ) -> Sample:
+        """With three other records in one frame."""
         draw, seed = tf.unstack(tf.random.split(seed))
         numbers = tf.random.stateless_uniform([3], draw, 0, len(self.index), tf.int64)
         others = [self._load(number)[0] for number in tf.unstack(numbers)]
-        return augment.mosaic([sample, *others], seed, **visible)
+        return augment.mosaic([(image, boxes, classes), *others], seed, **self._visible)
 
     def _instances(
         self, boxes: tf.Tensor, classes: tf.Tensor, valid: tf.Tensor

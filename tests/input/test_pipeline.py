@@ -14,7 +14,7 @@ from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.input import augment, geometry
-from efficientdet.input.pipeline import InputPipeline, finish, make_dataset, preprocess
+from efficientdet.input.pipeline import InputPipeline, finish, preprocess
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"
 SIZES = {"64x64": (64, 64), "_h48_w160": (48, 160), "_h160_w320": (160, 320)}
@@ -193,14 +193,6 @@ def test_skipped_records_are_not_read(record, tmp_path):
     assert len(list(pipeline(copy, batch_size=1).batches(skip_batches=1))) == 6
     with pytest.raises(UserError, match="copy.record.*inspect_tfrecord.py"):
         list(pipeline(copy, batch_size=1).batches())
-
-
-def test_make_dataset_is_one_pass(record):
-    batches = make_dataset(
-        [record], config(), batch_size=2, training=True, num_classes=3, max_instances=6,
-        seed=1, epoch=4, skip_batches=1,
-    ).as_numpy_iterator()  # fmt: skip
-    assert_same(list(batches), list(pipeline(record).batches(epoch=4, skip_batches=1)))
 
 
 def test_several_files_are_one_set(record, tmp_path):
