@@ -1,8 +1,8 @@
 """KITTI's folders -> TFRecord with a manifest beside it.
 
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/train.record \
+  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/train.record \\
       --label_map_path=./label_map.txt --subset=training
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \
+  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \\
       --label_map_path=./label_map.txt --subset=validation
 
 The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Boxes

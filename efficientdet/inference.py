@@ -41,7 +41,7 @@ class Detector:
         self._evaluate = backend.compile_pure(self._pure_evaluate)
 
     def detect(self, batch: Mapping[str, np.ndarray]) -> list[FrameDetections]:
-        """Detections of a batch with `images`, `image_scale`, `source_id` (and `valid`)."""
+        """Detections of a batch: `images`, `image_scale`, `original_hw`, `source_id` (`valid`)."""
         found = self._detect(
             *self.values, np.asarray(batch["images"]), np.asarray(batch["image_scale"])
         )
@@ -98,12 +98,15 @@ def _frames(found: Any, batch: Mapping[str, np.ndarray]) -> list[FrameDetections
     frames = []
     for i in np.flatnonzero(valid):
         n = int(num_valid[i])
+        height, width = batch["original_hw"][i]
+        # Labels end at the last pixel of the image; so must what is compared with them.
+        limits = np.array([width, height, width, height], np.float64) - 1
         frames.append(
             FrameDetections(
                 _text(batch["source_id"][i]),
-                boxes[i, :n][:, [1, 0, 3, 2]].astype(np.float64),  # network order -> KITTI order
-                scores[i, :n].astype(np.float64),
-                classes[i, :n].astype(np.int64),
+                np.clip(boxes[i, :n][:, [1, 0, 3, 2]], 0, limits),  # network order -> KITTI order
+                scores[i, :n],
+                classes[i, :n],
             )
         )
     return frames

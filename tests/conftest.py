@@ -15,7 +15,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real KITTI frames and AutoML's golden numbers; its tests are skipped without."""
+    """Real KITTI frames and AutoML's golden numbers; without the folder its tests are skipped."""
     folder = ROOT.parent / "shared"
     if not (folder / "kitti").is_dir():
         pytest.skip("needs ../shared (real KITTI frames and golden numbers), which is absent here")

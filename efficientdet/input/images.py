@@ -37,7 +37,7 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
 def image_batches(
     paths: Sequence[Path], config: Config, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
-    """(batch with `images`, `image_scale`, `source_id`, `valid`; the original uint8 images).
+    """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
     The last batch is filled up with rows that are not `valid`.
 
@@ -46,15 +46,15 @@ def image_batches(
     """
     for first in range(0, len(paths), batch_size):
         chosen = paths[first : first + batch_size]
+        missing = batch_size - len(chosen)
         originals = [_decode(path) for path in chosen]
         rows = [preprocess(tf.constant(image), config) for image in originals]
-        rows += rows[:1] * (batch_size - len(chosen))
+        rows += missing * rows[:1]
         batch = {
             "images": np.stack([image.numpy() for image, _ in rows]),
             "image_scale": np.array([float(scale) for _, scale in rows], np.float32),
-            "source_id": np.array(
-                [path.stem for path in chosen] + [""] * (batch_size - len(chosen))
-            ),
+            "original_hw": np.array([image.shape[:2] for image in originals] + missing * [(1, 1)]),
+            "source_id": np.array([path.stem for path in chosen] + missing * [""]),
             "valid": np.arange(batch_size) < len(chosen),
         }
         yield batch, originals

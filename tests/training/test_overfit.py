@@ -60,6 +60,7 @@ def _scenes() -> tuple[dict[str, np.ndarray], list[FrameTruth]]:
         "classes": classes,
         "source_id": np.array([truth.source_id for truth in truths]),
         "image_scale": np.ones(8, np.float32),
+        "original_hw": np.tile([HEIGHT, WIDTH], (8, 1)),
         "valid": np.ones(8, bool),
     }
     return batch, truths
