@@ -101,7 +101,7 @@ def train(
         save_steps=save_steps,
         best_metric=best_metric,
     )
-    batches = _training_batches(records, config, batch_size)
+    batches = _training_batches(records, config, batch_size, examples)
     if preflight:
         before_start.check_disk(learner.model, run.path, keep=keep)
         first = next(batches(0, 0))
@@ -166,7 +166,7 @@ def _decide_batch_norm(
 
 
 def _training_batches(
-    records: RecordSet, config: Config, batch_size: int
+    records: RecordSet, config: Config, batch_size: int, examples_per_epoch: int
 ) -> Callable[[int, int], Iterator[Mapping[str, np.ndarray]]]:
     pipeline = InputPipeline(
         records.files,
@@ -176,6 +176,7 @@ def _training_batches(
         num_classes=config.num_classes,
         max_instances=_instances(records, config),
         seed=config.seed,
+        examples_per_epoch=examples_per_epoch,
     )
     return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
 
