@@ -74,7 +74,7 @@ class ProgressBar(Callback):
             if np.isfinite(value):
                 self._smooth[key] = 0.9 * self._smooth.get(key, value) + 0.1 * value
         done = round((epoch % 1.0 or 1.0) * self._steps)
-        text = describe(self._smooth, logs["learning_rate"])
+        text = describe({**logs, **self._smooth}, logs["learning_rate"])
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=text)
         elif time.monotonic() - self._last_line > PLAIN_SECONDS or done == self._steps:

@@ -1,0 +1,179 @@
+"""What is told while training goes on, and that none of it can be the end of a run's records."""
+
+import io
+import json
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+from tensorflow.core.util import event_pb2
+
+from efficientdet.errors import UserError
+from efficientdet.training.callbacks import (
+    LOSSES,
+    MetricsFile,
+    ProgressBar,
+    TensorBoard,
+    describe,
+    resident_mb,
+)
+from efficientdet.training.metrics_log import MetricsLog
+
+NAN = float("nan")
+AUTOML_TAGS = {f"trainloss/{name}" for name in LOSSES} | {
+    "lrn_rate", "train_epochs", "clip/gradient_norm"
+}  # fmt: skip
+
+
+def logs(value: float = 1.0, **changes: float) -> dict[str, float]:
+    return {
+        **dict.fromkeys(LOSSES, value),
+        "gradient_norm": value,
+        "num_positives": 7.0,
+        "finite": float(np.isfinite(value)),
+        "loss_scale": 1.0,
+        "learning_rate": 0.01,
+        "images_per_second": 20.0,
+        "data_wait": 0.38,
+    } | changes
+
+
+def events(folder: Path) -> list[tuple[str, int, float | None]]:
+    """(tag, step, value) of every summary in `folder`, in order; pictures have no value."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                scalar = value.metadata.plugin_data.plugin_name == "scalars"
+                number = float(tf.make_ndarray(value.tensor)) if scalar else None
+                found.append((value.tag, event.step, number))
+    return found
+
+
+def bar(width: int = 200, terminal: bool = False) -> tuple[ProgressBar, io.StringIO]:
+    out = io.StringIO()
+    return ProgressBar(Console(file=out, width=width, force_terminal=terminal)), out
+
+
+def test_metrics_are_means_of_ten_steps(tmp_path: Path) -> None:
+    file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
+    for step in range(1, 25):
+        file.on_step(step, step / 24, logs(float(step)))
+    file.on_evaluation(24, 1.0, {"AP": 0.25}, None)
+    first, ten, twenty, evaluation = file._log.read()
+    assert [first["step"], ten["step"], twenty["step"]] == [1, 10, 20]
+    assert [first["loss"], ten["loss"], twenty["loss"]] == [1.0, np.mean(range(2, 11)), 15.5]
+    assert first["rss_mb"] > 10 and ten["learning_rate"] == 0.01 and ten["data_wait"] == 0.38
+    assert evaluation == {"kind": "eval", "step": 24, "epoch": 1.0, "AP": 0.25}
+
+
+def test_a_step_that_was_not_finite_does_not_spoil_the_mean(tmp_path: Path) -> None:
+    file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
+    for step in range(1, 21):
+        file.on_step(step, 0.1, logs(NAN if step == 5 or step > 10 else 2.0))
+    _, ten, twenty = file._log.read()
+    assert ten["loss"] == 2.0 and ten["finite"] == pytest.approx(8 / 9)
+    assert twenty["loss"] is None and twenty["learning_rate"] == 0.01
+
+
+def test_tensorboard_has_automl_s_tags(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    for step in range(1, 11):
+        board.on_step(step, step / 10, logs(float(step)))
+    board.on_evaluation(
+        10, 1.0, {"AP": 0.3, "AP_/Car": 0.4, "val_det_loss": 2.5}, np.zeros((8, 8, 3), np.uint8)
+    )
+    board.close()
+    train, evaluation = events(tmp_path), events(tmp_path / "eval")
+    assert {tag for tag, _, _ in train} >= AUTOML_TAGS
+    assert [v for tag, _, v in train if tag == "trainloss/det_loss"] == [1.0, 6.0]
+    assert [v for tag, _, v in train if tag == "train_epochs"] == pytest.approx([0.1, 1.0])
+    assert ("trainloss/det_loss", 10, 2.5) in evaluation  # one chart with the training loss
+    assert {tag for tag, _, _ in evaluation} >= {"AP", "AP_/Car", "predicted_and_true"}
+
+
+def test_tensorboard_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write TensorBoard's events") as caught:
+            board.on_step(1, 0.1, logs())
+            board.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_log_file_gets_plain_lines() -> None:
+    progress, out = bar()
+    progress.on_epoch(0, 0, 4, 2)
+    for step in range(1, 5):
+        progress.on_step(step, step / 4, logs(2.0))
+    progress.on_epoch(1, 0, 4, 2)
+    progress.close()
+    first, last, second = out.getvalue().splitlines()
+    assert first == "epoch 1/2: 4 steps; the first one compiles"
+    assert last.startswith(
+        "epoch 1/2 step 4/4 det 2.000  cls 2.000  box 2.0000  lr 0.01  20.0 img/s"
+    )
+    assert "input-bound 38%" in last and last.endswith(" MB")
+    assert second.startswith("epoch 2/2")
+    assert "\x1b" not in out.getvalue()
+
+
+def test_the_bar_goes_on_where_the_run_was_resumed() -> None:
+    progress, out = bar(terminal=True)
+    progress.on_epoch(2, 3, 8, 5)
+    assert progress._bar.tasks[0].completed == 3
+    for done in range(4, 9):
+        progress.on_step(16 + done, 2 + done / 8, logs())
+        assert progress._bar.tasks[0].completed == done
+    progress.on_epoch(3, 0, 8, 5)
+    assert progress._bar.tasks[0].completed == 0
+    progress.close()
+    progress.close()
+    assert "epoch 3/5" in out.getvalue() and "epoch 4/5" in out.getvalue()
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7, 49, 748])
+def test_the_bar_counts_every_step_of_an_epoch(steps: int) -> None:
+    progress, _ = bar(terminal=True)
+    progress.on_epoch(41, 0, steps, 50)
+    for done in range(1, steps + 1):
+        progress.on_step(41 * steps + done, 41 + done / steps, logs())
+        assert progress._bar.tasks[0].completed == done
+    progress.close()
+
+
+def test_losses_are_smoothed_over_what_is_finite() -> None:
+    progress, out = bar()
+    progress.on_epoch(0, 0, 3, 1)
+    for step, value in enumerate((1.0, NAN, 2.0), start=1):
+        progress.on_step(step, step / 3, logs(value))
+    assert "det 1.100" in out.getvalue()
+
+
+def test_nothing_finite_yet_is_no_crash() -> None:
+    progress, out = bar()
+    progress.on_epoch(0, 0, 1, 1)
+    progress.on_step(1, 1.0, logs(NAN))
+    assert "det nan" in out.getvalue()
+
+
+def test_memory_is_told_in_megabytes() -> None:
+    before = resident_mb()
+    block = np.ones(30 * 2**20, np.uint8)
+    assert 25 < resident_mb() - before < 60 and block[0]
+    assert f"{resident_mb():.0f}"[:2] in describe(logs(), 0.01)
+
+
+def test_each_line_of_the_log_is_json(tmp_path: Path) -> None:
+    file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
+    file.on_step(1, 0.1, logs(NAN))
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["loss"] is None
