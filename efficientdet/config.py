@@ -54,7 +54,7 @@ class Config:
     fpn_cell_repeats: int = 4
     fpn_weight_method: Literal["fastattn", "sum"] = "fastattn"
     box_class_repeats: int = 3
-    survival_prob: float | None = None
+    survival_prob: float | None = None  # None: 0.8 in the backbone (B0: 1), heads without residual
     mean_rgb: tuple[float, float, float] = IMAGENET_MEAN  # pixels, 0..255
     stddev_rgb: tuple[float, float, float] = IMAGENET_STD
 
