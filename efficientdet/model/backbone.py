@@ -13,6 +13,7 @@ from efficientdet.config import nearest
 from efficientdet.errors import UsageError
 from efficientdet.model import remat
 from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet.model.variance_scaling import VarianceScaling
 
 Tensor = Any
 SE_RATIO = 0.25
@@ -77,7 +78,7 @@ class Backbone(layers.Layer):
             raise UsageError(f"backbone_name={name!r}: no such backbone{nearest(name, SCALING)}")
         super().__init__(name=name)
         self.grad_checkpoint = grad_checkpoint
-        if survival_prob is None:
+        if not survival_prob:
             survival_prob = 1.0 if name == "efficientnet-b0" else SURVIVAL_PROB
         stages, stem_filters = scaled_stages(name)
         self.stem = Stem(stem_filters, act_type)
@@ -285,6 +286,6 @@ def _conv(
     )
 
 
-def _he_normal() -> keras.initializers.Initializer:
+def _he_normal() -> VarianceScaling:
     """Normal with variance 2 / fan_out, as EfficientNet was trained."""
-    return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    return VarianceScaling(2.0, "fan_out", "untruncated_normal")

@@ -11,6 +11,7 @@ from efficientdet.config import Config
 from efficientdet.model import remat
 from efficientdet.model.backbone import ACTIVATIONS
 from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet.model.variance_scaling import VarianceScaling
 
 Tensor = Any
 FUSION_EPSILON = 1e-4
@@ -157,7 +158,9 @@ class Resample(layers.Layer):
         self.levels_down = levels_down
         self.conv = self.bn = None
         if in_filters != filters:
-            self.conv = layers.Conv2D(filters, 1, name="conv2d")
+            self.conv = layers.Conv2D(
+                filters, 1, kernel_initializer=_glorot_uniform(), name="conv2d"
+            )
             self.bn = BatchNormalization(name="bn")
 
     def build(self, input_shape: Any = None) -> None:
@@ -185,7 +188,14 @@ class SeparableConvBN(layers.Layer):
     def __init__(self, filters: int, name: str):
         super().__init__(name=name)
         self.filters = filters
-        self.conv = layers.SeparableConv2D(filters, 3, padding="same", name="conv")
+        self.conv = layers.SeparableConv2D(
+            filters,
+            3,
+            padding="same",
+            depthwise_initializer=_glorot_uniform(),
+            pointwise_initializer=_glorot_uniform(),
+            name="conv",
+        )
         self.bn = BatchNormalization(name="bn")
 
     def build(self, input_shape: Any = None) -> None:
@@ -196,3 +206,7 @@ class SeparableConvBN(layers.Layer):
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """[B, H, W, F] -> [B, H, W, F]."""
         return self.bn(self.conv(inputs), training=training)
+
+
+def _glorot_uniform() -> VarianceScaling:
+    return VarianceScaling(1.0, "fan_avg", "uniform")

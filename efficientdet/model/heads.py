@@ -13,6 +13,7 @@ from efficientdet.config import Config
 from efficientdet.errors import UsageError
 from efficientdet.model.backbone import ACTIVATIONS, StochasticDepth
 from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet.model.variance_scaling import VarianceScaling
 
 Tensor = Any
 
@@ -83,13 +84,12 @@ def box_head(config: Config) -> Head:
 
 
 def _separable(filters: int, name: str, bias: Any = 0.0) -> layers.SeparableConv2D:
-    scaled = keras.initializers.VarianceScaling
     return layers.SeparableConv2D(
         filters,
         3,
         padding="same",
-        depthwise_initializer=scaled(),
-        pointwise_initializer=scaled(),
+        depthwise_initializer=VarianceScaling(),
+        pointwise_initializer=VarianceScaling(),
         bias_initializer=keras.initializers.Constant(bias),
         name=name,
     )

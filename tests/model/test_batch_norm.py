@@ -76,3 +76,26 @@ def test_half_precision_keeps_float32_statistics(kernel, dtype):
     mean = tf.cast(x, "float32").numpy().reshape(-1, 4).mean(axis=0)
     np.testing.assert_allclose(layer.moving_mean, 0.01 * mean, rtol=1e-3)
     assert {v.dtype for v in layer.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_xla_gives_the_same(frozen):
+    """On a GPU the training step is compiled by XLA."""
+    results = []
+    for jit_compile in (False, True):
+        layer, x = layer_and_inputs(SHAPES[1])
+        layer.frozen = frozen
+        gamma, state = layer.gamma.value, [v.value for v in layer.non_trainable_variables]
+
+        @tf.function(jit_compile=jit_compile, autograph=False)
+        def step(layer, x, gamma, state):
+            with tf.GradientTape() as tape:
+                tape.watch([x, gamma])
+                trainables = [gamma, layer.beta.value]
+                y, state = layer.stateless_call(trainables, state, x, training=True)
+                loss = tf.reduce_sum(tf.sin(y))
+            return tape.gradient(loss, [x, gamma]), state
+
+        results.append(tf.nest.flatten(step(layer, x, gamma, state)))
+    for plain, compiled in zip(*results, strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-5)

@@ -29,17 +29,6 @@ def golden_models(root):
     return json.loads(gzip.decompress((root / "tests/golden/automl_models.json.gz").read_bytes()))
 
 
-@pytest.fixture
-def quick_weights(monkeypatch):
-    """Zeros for initial values: drawing 77 million normal numbers takes a while."""
-
-    def zeros(self, shape, dtype=None, **kwargs):
-        return np.zeros(shape, dtype)
-
-    for initializer in (keras.initializers.VarianceScaling, keras.initializers.RandomUniform):
-        monkeypatch.setattr(initializer, "__call__", zeros)
-
-
 @pytest.fixture(scope="module")
 def golden(shared):
     return shared / "golden/automl"
@@ -62,7 +51,7 @@ def assert_near(actual, expected, tolerance=1e-4):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_variables_parameters_and_multiply_adds_equal_automl(name, golden_models, quick_weights):
+def test_variables_parameters_and_multiply_adds_equal_automl(name, golden_models):
     expected = golden_models[name]
     config = Config.for_model(name)
     assert list(config.image_hw) == expected["image_size"]
@@ -114,6 +103,7 @@ def multiply_adds(detector, config):
 def test_multiply_adds_are_those_of_the_graph():
     config = Config.for_model("efficientdet-d0").override(SMALL)
     detector = Detector(config)
+    detector.build((None, *config.image_hw, 3))
     images = tf.TensorSpec((1, *config.image_hw, 3))
     operations = (
         tf.function(detector.call, autograph=False)
@@ -209,7 +199,7 @@ def test_any_levels(min_level, max_level):
     assert [x.shape[1:] for x in model.outputs] == [x.shape[1:] for x in [*classes, *boxes]]
 
 
-def test_class_head_starts_at_its_prior(quick_weights):
+def test_class_head_starts_at_its_prior():
     config = Config.for_model("efficientdet-d0").override(SMALL)
     bias = automl_names(build_detector(config))["class_net/class-predict/bias"]
     np.testing.assert_allclose(bias, np.full(27, -math.log(99)), rtol=1e-6)
