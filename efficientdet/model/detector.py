@@ -34,9 +34,8 @@ def build_detector(config: Config) -> keras.Model:
     """
     images = keras.Input((*config.image_hw, 3), name="images")
     model = keras.Model(images, Detector(config)(images), name=config.name)
-    for layer in model._flatten_layers():
-        if isinstance(layer, BatchNormalization):
-            layer.momentum = config.batch_norm_momentum
+    for layer in batch_norms(model):
+        layer.momentum = config.batch_norm_momentum
     return model
 
 
@@ -105,6 +104,11 @@ def automl_name(variable: keras.Variable) -> str:
     """`detector/<layers>/<weight>` without the first folder."""
     name = variable.path.removeprefix("detector/")
     return name.replace("depthwise_conv2d/kernel", "depthwise_conv2d/depthwise_kernel")
+
+
+def batch_norms(model: keras.Model) -> list[BatchNormalization]:
+    """Every BatchNorm of the network."""
+    return [x for x in model._flatten_layers() if isinstance(x, BatchNormalization)]
 
 
 def part_of(name: str) -> str:

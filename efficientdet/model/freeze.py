@@ -9,8 +9,7 @@ from rich.table import Table
 
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
-from efficientdet.model.batch_norm import BatchNormalization
-from efficientdet.model.detector import PARTS, automl_names, part_of
+from efficientdet.model.detector import PARTS, automl_name, automl_names, batch_norms, part_of
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,15 @@ def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> Fr
     frozen |= _matching(config.var_freeze_expr, names)
     if len(frozen) == len(names):
         raise UsageError(f"var_freeze_expr={config.var_freeze_expr!r} leaves nothing to train")
-    layers = _batch_norms(model)
     rows = []
     for part in PARTS:
         members = [name for name in names if part_of(name) == part]
         held = [name for name in members if name in frozen]
         training = config.is_training_bn
         frozen_bn = len(held) == len(members) if training is None else not training
-        for layer in layers[part]:
-            layer.frozen = frozen_bn
+        for layer in batch_norms(model):
+            if part_of(automl_name(layer.gamma)) == part:
+                layer.frozen = frozen_bn
         mode = "moving statistics" if frozen_bn else "batch statistics"
         rows.append(PartFreeze(part, len(members), len(held), mode))
     return FreezeReport(frozenset(frozen), tuple(rows))
@@ -98,12 +97,3 @@ def _matching(pattern: str | None, names: list[str]) -> set[str]:
             f"names such as {names[0]}, fpn_cells/cell_0/..., class_net/... and box_net/..."
         )
     return matching
-
-
-def _batch_norms(model: keras.Model) -> dict[str, list[BatchNormalization]]:
-    owner = {id(variable): part_of(name) for name, variable in automl_names(model).items()}
-    found: dict[str, list[BatchNormalization]] = {part: [] for part in PARTS}
-    for layer in model._flatten_layers():
-        if isinstance(layer, BatchNormalization):
-            found[owner[id(layer.gamma)]].append(layer)
-    return found

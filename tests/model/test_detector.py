@@ -2,6 +2,7 @@ import gzip
 import json
 import math
 import re
+import runpy
 
 import keras
 import numpy as np
@@ -166,6 +167,16 @@ def test_outputs_and_features_equal_automl_at_512(golden):
         )
     assert_near(classes[0][:1, ::4, ::4], expected["ema_cls_P3_strided4"])
     assert_near(classes[4], expected["ema_cls_P7"])
+
+
+def test_outputs_are_those_of_the_network_that_was_equal(root):
+    """For where the golden checkpoint is absent: outputs stored when the tests above passed."""
+    script = runpy.run_path(str(root / "tests/model/both_backends.py"))
+    expected = np.load(root / "tests/golden/tiny_detector.npz")
+    actual = script["outputs"](script["tiny_detector"](), script["tiny_images"]())
+    for i, x in enumerate(actual):
+        assert_near(x, expected[f"output_{i}"])
+    assert len(actual) == len(expected.files)
 
 
 def test_checkpoint_reader_gives_the_stored_bytes(golden):
