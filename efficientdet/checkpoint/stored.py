@@ -62,6 +62,12 @@ def read_weights(path: str) -> StoredWeights:
     return _read(path, find_prefix(given, path))
 
 
+def require(path: str) -> None:
+    """Raises UserError if nothing at `path` can be a checkpoint, without reading it."""
+    if not Path(path).is_file():
+        find_prefix(Path(path), path)
+
+
 def find_prefix(path: Path, given: str) -> Path:
     """The bundle's path without suffix: `path` itself, or the newest in the folder `path`.
 

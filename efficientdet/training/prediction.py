@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from efficientdet.checkpoint.restore import restore
+from efficientdet.checkpoint.stored import require
 from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.frames import FrameDetections
@@ -17,7 +17,7 @@ from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.images import find_images, image_batches
 from efficientdet.run_directory import RunDirectory
-from efficientdet.training.scoring import load_model, newest_checkpoint
+from efficientdet.training.scoring import load_model, load_weights, newest_checkpoint
 from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.drawing import save_image
 
@@ -51,9 +51,10 @@ def predict(
     paths = find_images(images, image_list)[:max_images]
     label_map = run.label_map(None)
     config = run.config(model_name, overrides, label_map)
-    path = ckpt or str(newest_checkpoint(run.path))
+    path = ckpt or newest_checkpoint(run.path)
+    require(str(path))
     model = load_model(config, say)
-    say(restore(model, path, config, label_map=label_map).line())
+    load_weights(model, path, config, say, label_map=label_map)
     detector = Detector(model, config)
     thresholds = _thresholds(run, label_map, min_score)
     folder = Path(output_dir)

@@ -9,6 +9,7 @@ import keras
 from rich.console import Console
 
 from efficientdet.checkpoint.restore import restore
+from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
 from efficientdet.console import printer
 from efficientdet.errors import UserError
@@ -51,13 +52,14 @@ def evaluate(
     records = RecordSet.open(val_pattern, label_map_path, say)
     label_map = run.label_map(records.label_map)
     config = run.config(model_name, overrides, label_map)
-    path = Path(ckpt) if ckpt else newest_checkpoint(run.path)  # before anything slow
+    path = ckpt or newest_checkpoint(run.path)
+    require(str(path))  # before anything slow
     model = load_model(config, say)
     count = obeyed("eval_samples", eval_samples, records.num_examples, say)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
     evaluation = EpochEvaluation(validator, run.path / "eval")
     while True:
-        say(restore(model, str(path), config, label_map=label_map, classes=ckpt_classes).line())
+        load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
         evaluation(model, config, Detector(model, config).values)
         if watch_seconds is None:
             return
@@ -85,8 +87,9 @@ def zero_shot(
     entries = class_map.read_class_map(class_map_path)
     name = model_name or "efficientdet-d1"
     config = Config.for_model(name).override(dict(overrides) | {"num_classes": COCO_CLASSES})
+    require(ckpt)
     model = load_model(config, say)
-    say(restore(model, ckpt, config).line())
+    load_weights(model, ckpt, config, say)
     count = obeyed("eval_samples", eval_samples, records.num_examples, say)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
     detections = validator.detect(Detector(model, config))
@@ -121,6 +124,19 @@ def load_model(config: Config, say: Callable[[str], None]) -> keras.Model:
     explain_precision(config, say)
     keras.config.set_dtype_policy(compute_policy(config))
     return build_detector(config)
+
+
+def load_weights(
+    model: keras.Model, path: str | Path, config: Config, say: Callable[[str], None], **how: Any
+) -> None:
+    """Restores all of `model`; for `how` see `restore`.
+
+    Raises:
+        UserError: a part would keep its random weights, and every figure would mean nothing.
+    """
+    report = restore(model, str(path), config, **how)
+    report.require_complete()
+    say(report.line())
 
 
 def newest_checkpoint(model_dir: Path) -> Path:

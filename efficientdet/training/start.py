@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from efficientdet import backend
 from efficientdet.checkpoint.restore import restore
+from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
 from efficientdet.console import printer
 from efficientdet.errors import UsageError, UserError
@@ -83,16 +85,19 @@ def train(
     config = run.config(model_name, overrides, label_map)
     if not run.exists:
         config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
+    if batch_size and batch_size % config.grad_accum_steps:
+        raise UsageError(
+            f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
+        )
+    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
+    if start.path and not checkpoints.steps():
+        require(start.path)
     explain_precision(config, say)
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
-    batch_size = batch_size or learner.largest_batch(records.max_objects)
-    if batch_size % config.grad_accum_steps:
-        raise UsageError(
-            f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
-        )
+    batch_size = batch_size or _largest_batch(learner, records)
     examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
     plan = Plan(
         batch_size,
@@ -104,8 +109,8 @@ def train(
     batches = _training_batches(records, config, batch_size, examples)
     if preflight:
         before_start.check_disk(learner.model, run.path, keep=keep)
-        first = next(batches(0, 0))
-        before_start.draw_batch(first, run.path / "preflight.png", config=config)
+        for first in islice(batches(0, 0), 1):  # without one, the trainer says so
+            before_start.draw_batch(first, run.path / "preflight.png", config=config)
     evaluate = None
     if validation:
         count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
@@ -118,7 +123,7 @@ def train(
     trainer = Trainer(
         learner,
         plan,
-        Checkpoints(run.path, keep=keep, warn=say),
+        checkpoints,
         log,
         batches=batches,
         evaluate=evaluate,
@@ -147,6 +152,14 @@ def train(
     console.print(learner.freeze_report.table())
     trainer.fit()
     say(f"done: {trainer.progress.step} steps, checkpoints and metrics in {run.path}")
+
+
+def _largest_batch(learner: Learner, records: RecordSet) -> int:
+    if not backend.has_gpu():
+        raise UsageError(
+            "--train_batch_size=auto tries what fits on the GPU, and there is none; say a number"
+        )
+    return learner.largest_batch(*learner.config.image_hw, records.max_objects)
 
 
 def _decide_batch_norm(
