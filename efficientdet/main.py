@@ -91,6 +91,11 @@ def main() -> None:
             raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
     if FLAGS.strategy == "tpu":
         raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
+    for name in ("zero_shot", "self_check", "watch"):
+        if FLAGS[name].value and FLAGS.mode != "eval":
+            raise UsageError(f"--{name} goes with --mode=eval, not --mode={FLAGS.mode}")
+    if FLAGS.zero_shot and not FLAGS.ckpt:
+        raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
     if FLAGS.ckpt and FLAGS.backbone_ckpt:
         raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
     # TensorFlow takes seconds to import: --help and bad flags should not.
@@ -158,8 +163,6 @@ def _evaluate() -> None:
 
 
 def _zero_shot() -> None:
-    if not FLAGS.ckpt:
-        raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
     from efficientdet.training import scoring
 
     scoring.zero_shot(

@@ -1,0 +1,179 @@
+"""main.py as typed: what is wrong with a command is one line, and what it can do is told."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from efficientdet.config import Config
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import Manifest, Shard
+from efficientdet.run_directory import RunDirectory
+
+TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
+EVAL = ("--mode=eval", "--model_dir=run", "--val_file_pattern=train.record")
+RECORD = b"\0"  # never opened: its manifest says what is in it
+
+# flags: what the line on stderr says. All of them are usage errors.
+WITHOUT_TENSORFLOW = {
+    (): "--model_dir is missing: the folder of the run",
+    ("--model_dir=run",): "--train_file_pattern is missing, --mode=train needs it",
+    ("--model_dir=run", "--mode=eval"): "--val_file_pattern is missing, --mode=eval needs it",
+    (*TRAIN, "--mode=train_and_eval"): "--val_file_pattern is missing, --mode=train_and_eval",
+    ("--model_dir=run", "--train_file_pattern="): "--train_file_pattern is missing",
+    (*TRAIN, "--mode=test"): "--mode=test: value should be one of <train|eval|train_and_eval>",
+    (*TRAIN, "--modell_dir=x"): "Unknown command line flag 'modell_dir'. Did you mean: model_dir",
+    (*TRAIN, "train"): "unexpected argument 'train': flags are written --name=value",
+    (*TRAIN, "--num_epochs=ten"): "--num_epochs=ten: invalid literal",
+    (*TRAIN, "--eval_batch_size=0"): "--eval_batch_size=0: 0 is not a positive integer",
+    (*TRAIN, "--strategy=tpu"): "--strategy=tpu: TPUs are not supported",
+    (*TRAIN, "--strategy=horovod"): "--strategy=horovod: value should be one of <|gpus|tpu>",
+    (*TRAIN, "--train_batch_size=0"): "--train_batch_size=0: expected a positive number or `auto`",
+    (*TRAIN, "--train_batch_size=big"): "--train_batch_size=big: expected a positive number",
+    (*TRAIN, "--train_batch_size=-4"): "--train_batch_size=-4: expected a positive number",
+    (*TRAIN, "--ckpt=a", "--backbone_ckpt=b"): "--ckpt and --backbone_ckpt exclude each other",
+    (*TRAIN, "--model_name=efficientdet-d9"): "unknown model 'efficientdet-d9'; did you mean 'effi",
+    (*TRAIN, "--hparams=learning_rat=1"): "'learning_rat'; did you mean 'learning_rate'?",
+    (*TRAIN, "--hparams=num_epochs=x"): "num_epochs='x': expected int",
+    (*TRAIN, "--hparams=none.yaml"): "none.yaml: No such file or directory; expected a YAML file",
+    (*TRAIN, "--grad_accum_steps=0"): "--grad_accum_steps=0: 0 is not a positive integer",
+    (*TRAIN, "--zero_shot"): "--zero_shot goes with --mode=eval, not --mode=train",
+    (*EVAL, "--zero_shot"): "--zero_shot needs --ckpt, a COCO checkpoint of 90 classes",
+}
+
+# flags: exit code, line. TensorFlow is imported once for all of them.
+WITH_TENSORFLOW = {
+    ("--model_dir=run", "--train_file_pattern=no*.record"): (
+        1, "no*.record: no such record file (read from "
+    ),
+    (*TRAIN, "--model_name=efficientdet-d2"): (
+        1, "run holds a run of efficientdet-d0, --model_name says efficientdet-d2; take another"
+    ),
+    (*TRAIN, "--hparams=num_classes=90"): (
+        2, "num_classes=90, but the records have 2 classes (1: Car, 2: Cyclist)"
+    ),
+    (*TRAIN, "--hparams=anchor_scale=3"): (1, "anchor_scale=4.0, the command line says 3.0"),
+    (*TRAIN, "--label_map_path=other.txt"): (1, "but other.txt says 1: Car, 2: Tram"),
+    (*TRAIN, "--train_batch_size=8", "--grad_accum_steps=3"): (
+        2, "grad_accum_steps=3 does not divide the batch of 8"
+    ),
+    (*TRAIN, "--ckpt=nowhere/model"): (1, "nowhere/model: no checkpoint here (model.index is ab"),
+    (*EVAL, "--ckpt=nowhere/model"): (1, "nowhere/model: no checkpoint here (model.index is ab"),
+    EVAL: (1, "run: no checkpoint to evaluate (model.ckpt-N.index); train first, or name one"),
+    ("--mode=eval", "--model_dir=new", "--val_file_pattern=train.record"): (
+        1, "new: no checkpoint to evaluate"
+    ),
+    (*EVAL, "--ckpt=nowhere", "--zero_shot"): (1, "nowhere: no checkpoint here"),
+    (*TRAIN, "--memory_limit_mb=6000"): (2, "--memory_limit_mb: TensorFlow sees no GPU here"),
+}  # fmt: skip
+
+# Runs main() on each list of flags of argv[1], and prints [exit code, line] of each.
+DRIVER = """
+import json, sys
+from absl import flags
+from efficientdet import main
+from efficientdet.errors import UserError
+from absl.testing import flagsaver
+ends = []
+for words in json.loads(sys.argv[1]):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["main.py", *words])
+        try:
+            main.main()
+        except UserError as error:
+            ends.append([error.exit_code, str(error)])
+print(json.dumps(ends))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of two classes (its manifest, that is), and a run of D0 without a checkpoint."""
+    folder = tmp_path_factory.mktemp("typed")
+    label_map = LabelMap((("Car",), ("Cyclist",)))
+    record = folder / "train.record"
+    record.write_bytes(RECORD)
+    shards = [Shard(record.name, 3, len(RECORD), "")]
+    Manifest(3, label_map, 5, {}, shards=shards).write(record)
+    config = Config.for_model("efficientdet-d0").override({"num_classes": 2})
+    RunDirectory(folder / "run").write(config, label_map)
+    (folder / "other.txt").write_text("1: Car\n2: Tram\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def no_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which importing TensorFlow or Keras ends the process."""
+    folder = tmp_path_factory.mktemp("no_tensorflow")
+    for name in ("tensorflow", "keras"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def run(command: Sequence[object], **options: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, command)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_bad_flags_are_told_before_tensorflow_is_imported(
+    root: Path, folder: Path, no_tensorflow: dict[str, str]
+) -> None:
+    main = root / "efficientdet" / "main.py"
+
+    def start(flags: tuple[str, ...]) -> subprocess.CompletedProcess:
+        return run([main, *flags], cwd=folder, env=no_tensorflow)
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(start, WITHOUT_TENSORFLOW))
+    for (flags, line), done in zip(WITHOUT_TENSORFLOW.items(), results, strict=True):
+        assert done.returncode == 2, (flags, done)
+        assert done.stderr.startswith("error: ") and line in done.stderr, flags
+        assert done.stderr.count("\n") == 1 and not done.stdout, flags
+
+
+def test_a_state_that_does_not_fit_is_told_before_anything_slow(folder: Path) -> None:
+    flags = json.dumps([list(words) for words in WITH_TENSORFLOW])
+    done = run(["-c", DRIVER, flags], cwd=folder)
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout.splitlines()[-1])
+    for (words, (code, line)), end in zip(WITH_TENSORFLOW.items(), ends, strict=True):
+        assert end[0] == code and line in end[1] and "\n" not in end[1], (words, end)
+    assert not (folder / "new").exists()
+
+
+def test_the_line_is_the_last_and_there_is_no_traceback(root: Path, folder: Path) -> None:
+    done = run([root / "efficientdet" / "main.py", *EVAL], cwd=folder)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: run: no checkpoint to evaluate")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda root: (["main.py"], root / "efficientdet"),
+        lambda root: (["efficientdet/main.py"], root),
+        lambda root: (["-m", "efficientdet.main"], Path("/")),
+    ],
+)
+def test_help_teaches_however_it_is_started(
+    root: Path, no_tensorflow: dict[str, str], start: Callable[[Path], tuple[list[str], Path]]
+) -> None:
+    command, cwd = start(root)
+    done = run([*command, "--help"], cwd=cwd, env=no_tensorflow)
+    assert done.returncode == 0 and not done.stderr
+    assert "python efficientdet/main.py --mode=train_and_eval" in done.stdout
+    assert "The same command again goes on where the run stopped." in done.stdout
+    described = done.stdout.partition("flags:")[2]
+    for flag in (
+        "mode", "model_name", "model_dir", "train_file_pattern", "val_file_pattern", "ckpt",
+        "backbone_ckpt", "train_batch_size", "eval_batch_size", "num_epochs", "eval_samples",
+        "num_examples_per_epoch", "hparams", "strategy", "grad_accum_steps",
+        "save_checkpoints_steps", "keep_checkpoints", "memory_limit_mb",
+    ):  # fmt: skip
+        assert f"--{flag}: " in described, flag
+    assert "--[no]skip_preflight: " in described
