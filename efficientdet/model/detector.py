@@ -40,12 +40,18 @@ def build_detector(config: Config) -> keras.Model:
 
 
 class Detector(layers.Layer):
-    """The whole network as one layer; its parts are attributes."""
+    """The whole network as one layer; its parts are attributes.
+
+    Attributes:
+        frozen_parts: names of `PARTS` without a variable to train; no gradient is computed below
+            the first part that has one.
+    """
 
     def __init__(self, config: Config):
         super().__init__(name="detector")
         self.levels = config.levels
         self.remat = config.grad_checkpoint
+        self.frozen_parts: frozenset[str] = frozenset()
         self.backbone = Backbone(
             config.backbone_name, config.act_type, config.survival_prob, config.grad_checkpoint
         )
@@ -80,6 +86,7 @@ class Detector(layers.Layer):
     def pyramid(self, images: Tensor, training: bool = False) -> list[Tensor]:
         """The BiFPN's inputs, [B, H_l, W_l, C_l] a level: the backbone's maps, then pooled ones."""
         features = self.backbone(images, training=training)
+        features = self._constant_if_frozen(features, {"backbone"})
         features = features[self.levels[0] - 1 : self.levels[-1]]
         for resample in self.coarser:
             features.append(resample(features[-1], training=training))
@@ -88,11 +95,18 @@ class Detector(layers.Layer):
     def call(self, images: Tensor, training: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """[B, H, W, 3] -> class logits and boxes, see `build_detector`."""
         features = self.fpn(self.pyramid(images, training), training=training)
+        features = self._constant_if_frozen(features, {"backbone", "fpn"})
         classes, boxes = (
             remat.apply(head, features, training=training, remat=self.remat)
             for head in (self.class_head, self.box_head)
         )
         return _float32(classes), _float32(boxes)
+
+    def _constant_if_frozen(self, features: list[Tensor], parts: set[str]) -> list[Tensor]:
+        """Without a gradient, and so without activations kept for one, if `parts` are frozen."""
+        if parts <= self.frozen_parts:
+            return [ops.stop_gradient(feature) for feature in features]
+        return features
 
 
 def automl_names(model: keras.Model) -> dict[str, keras.Variable]:

@@ -50,7 +50,8 @@ def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> Fr
     """Chooses the variables that receive no updates, and sets the mode of every BatchNorm.
 
     Freezing masks gradients, as in AutoML: variables stay trainable for Keras, so that optimizer
-    slots and checkpoints do not depend on it. BatchNorm uses its moving statistics and leaves them
+    slots and checkpoints do not depend on it; what is frozen from the images on costs no backward
+    pass. BatchNorm uses its moving statistics and leaves them
     alone (`frozen`) everywhere with `is_training_bn=False`, nowhere with `True`, and with `None` in
     the parts of which every variable is frozen.
 
@@ -68,17 +69,20 @@ def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> Fr
     frozen |= _matching(config.var_freeze_expr, names)
     if len(frozen) == len(names):
         raise UsageError(f"var_freeze_expr={config.var_freeze_expr!r} leaves nothing to train")
-    rows = []
+    rows, whole = [], set()
     for part in PARTS:
         members = [name for name in names if part_of(name) == part]
         held = [name for name in members if name in frozen]
+        if len(held) == len(members):
+            whole.add(part)
         training = config.is_training_bn
-        frozen_bn = len(held) == len(members) if training is None else not training
+        frozen_bn = part in whole if training is None else not training
         for layer in batch_norms(model):
             if part_of(automl_name(layer.gamma)) == part:
                 layer.frozen = frozen_bn
         mode = "moving statistics" if frozen_bn else "batch statistics"
         rows.append(PartFreeze(part, len(members), len(held), mode))
+    model.get_layer("detector").frozen_parts = frozenset(whole)
     return FreezeReport(frozenset(frozen), tuple(rows))
 
 

@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import rich.console
+import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
@@ -85,6 +86,26 @@ def test_frozen_statistics_stay_and_the_others_move(model):
     after = automl_names(model)
     moved = {part_of(name) for name, x in before.items() if np.any(after[name].numpy() != x)}
     assert moved == {"fpn", "class_head", "box_head"}
+    freeze.apply(model, config_with())
+
+
+@pytest.mark.parametrize(
+    ("parts", "without_gradient"),
+    [
+        (("backbone",), {"backbone"}),
+        (("backbone", "fpn"), {"backbone", "fpn"}),
+        (("fpn",), set()),  # the backbone's gradient passes through it
+    ],
+)
+def test_no_gradient_below_what_is_trained(model, parts, without_gradient):
+    freeze.apply(model, config_with(), parts=parts)
+    with tf.GradientTape() as tape:
+        classes, boxes = model(np.ones((1, 64, 64, 3), "float32"), training=True)
+        loss = sum(tf.reduce_sum(x * x) for x in [*classes, *boxes])
+    names = {n: v for n, v in automl_names(model).items() if v.trainable}
+    gradients = tape.gradient(loss, [v.value for v in names.values()])
+    absent = {part_of(n) for n, g in zip(names, gradients, strict=True) if g is None}
+    assert absent == without_gradient
     freeze.apply(model, config_with())
 
 
