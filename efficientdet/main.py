@@ -83,24 +83,9 @@ flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat sl
 
 
 def main() -> None:
-    """Checks what the flags leave out and hands over."""
-    if not FLAGS.model_dir:
-        raise UsageError("--model_dir is missing: the folder of the run")
-    for name, modes in (("train_file_pattern", "train"), ("val_file_pattern", "eval")):
-        if modes in FLAGS.mode.split("_and_") and not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
-    if FLAGS.strategy == "tpu":
-        raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
-    for name in ("zero_shot", "self_check", "watch"):
-        if FLAGS[name].value and FLAGS.mode != "eval":
-            raise UsageError(f"--{name} goes with --mode=eval, not --mode={FLAGS.mode}")
-    if FLAGS.zero_shot and not FLAGS.ckpt:
-        raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
-    if FLAGS.ckpt and FLAGS.backbone_ckpt:
-        raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
+    """Checks the flags and hands over."""
+    _check_flags()
     # TensorFlow takes seconds to import: --help and bad flags should not.
-    _batch_size()
-    Config.for_model(FLAGS.model_name or "efficientdet-d1").override(_overrides())
     from efficientdet import backend
 
     if FLAGS.memory_limit_mb:
@@ -115,6 +100,29 @@ def main() -> None:
         _zero_shot()
     else:
         _evaluate()
+
+
+def _check_flags() -> None:
+    """All that can be said against a command without looking at a file of the run."""
+    needed = {
+        "model_dir": not (FLAGS.zero_shot or FLAGS.self_check),
+        "train_file_pattern": FLAGS.mode != "eval",
+        "val_file_pattern": FLAGS.mode != "train",
+    }
+    for name, is_needed in needed.items():
+        if is_needed and not FLAGS[name].value:
+            raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
+    for name in ("zero_shot", "self_check", "watch"):
+        if FLAGS[name].value and FLAGS.mode != "eval":
+            raise UsageError(f"--{name} goes with --mode=eval, not --mode={FLAGS.mode}")
+    if FLAGS.zero_shot and not FLAGS.ckpt:
+        raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
+    if FLAGS.strategy == "tpu":
+        raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
+    if FLAGS.ckpt and FLAGS.backbone_ckpt:
+        raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
+    _batch_size()
+    Config.for_model(FLAGS.model_name or "efficientdet-d1").override(_overrides())
 
 
 def _train() -> None:

@@ -21,7 +21,7 @@ RECORD = b"\0"  # never opened: its manifest says what is in it
 
 # flags: what the line on stderr says. All of them are usage errors.
 WITHOUT_TENSORFLOW = {
-    (): "--model_dir is missing: the folder of the run",
+    (): "--model_dir is missing, --mode=train needs it",
     ("--model_dir=run",): "--train_file_pattern is missing, --mode=train needs it",
     ("--model_dir=run", "--mode=eval"): "--val_file_pattern is missing, --mode=eval needs it",
     (*TRAIN, "--mode=train_and_eval"): "--val_file_pattern is missing, --mode=train_and_eval",
@@ -68,7 +68,9 @@ WITH_TENSORFLOW = {
     ("--mode=eval", "--model_dir=new", "--val_file_pattern=train.record"): (
         1, "new: no checkpoint to evaluate"
     ),
-    (*EVAL, "--ckpt=nowhere", "--zero_shot"): (1, "nowhere: no checkpoint here"),
+    ("--mode=eval", "--zero_shot", "--ckpt=nowhere", "--val_file_pattern=train.record"): (
+        1, "nowhere: no checkpoint here (nowhere.index is absent)"
+    ),
     (*TRAIN, "--memory_limit_mb=6000"): (2, "--memory_limit_mb: TensorFlow sees no GPU here"),
 }  # fmt: skip
 
