@@ -15,7 +15,7 @@ Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfreco
 
 from pathlib import Path
 
-from efficientdet import command  # isort: skip  (quiets TensorFlow before it is imported)
+from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
 from absl import flags
 
 from efficientdet.dataset import convert, options, splits

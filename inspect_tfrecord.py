@@ -12,7 +12,7 @@ AutoML's scripts, too.
 
 from pathlib import Path
 
-from efficientdet import command  # isort: skip  (quiets TensorFlow before it is imported)
+from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
 from absl import flags
 from rich.console import Console
 

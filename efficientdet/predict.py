@@ -39,6 +39,7 @@ def main() -> None:
     for name in ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
+    from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.config import parse_hparams
     from efficientdet.training import prediction
 

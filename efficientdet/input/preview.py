@@ -9,10 +9,11 @@ The samples are the first ones of the run that has the same seed.
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+
 import numpy as np
 from absl import flags
 
-from efficientdet import command
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest

@@ -11,13 +11,13 @@ from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.model import freeze
 from efficientdet.model.detector import automl_names, build_detector, part_of
-from efficientdet.training.memory import next_rung
+from efficientdet.training.ladder import next_rung
 from efficientdet.training.optimizers import make_optimizer
 from efficientdet.training.precision import compute_policy
 from efficientdet.training.train_state import TrainState
 from efficientdet.training.train_step import TrainStep
 
-HEADS = ("class_head", "box_head")
+LARGEST_BATCH = 64
 
 
 class Learner:
@@ -59,7 +59,7 @@ class Learner:
         )
         scales = {"backbone": self.config.backbone_lr_scale}
         self.freeze_report = frozen
-        self._step = TrainStep(
+        self.step = TrainStep(
             self.model,
             self.state,
             self._optimizer,
@@ -86,11 +86,42 @@ class Learner:
         """
         while True:
             try:
-                return self._step(batch, step=step, learning_rate=learning_rate)
+                return self.step(batch, step=step, learning_rate=learning_rate)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
             self._make_room(len(batch["images"]))
+
+    def largest_batch(self, height: int, width: int, max_objects: int) -> int:
+        """Doubles the batch, with real steps, until one does not fit; the state stays as it was.
+
+        Args:
+            height, width: of the input, pixels.
+            max_objects: boxes of an image.
+
+        Raises:
+            UserError: not even one image fits.
+        """
+        arrays, fits = self.state.arrays(), 0
+        while fits < LARGEST_BATCH:
+            size = 2 * fits or 1
+            batch = {
+                "images": np.zeros((size, height, width, 3), np.float32),
+                "boxes": np.tile(np.float32([[0, 0, 32, 32]]), (size, max(1, max_objects), 1)),
+                "classes": np.ones((size, max(1, max_objects)), np.int32),
+            }
+            try:
+                self.step(batch, step=0, learning_rate=0.0)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                break
+            fits = size
+        self.state.load(arrays)
+        if not fits:
+            raise UserError(f"out of memory with one image; say {self.config.name} a smaller input")
+        self._say(f"--train_batch_size=auto: {fits} images fit")
+        return fits
 
     def _make_room(self, batch_size: int) -> None:
         rung = next_rung(self.config, batch_size)
@@ -106,7 +137,7 @@ class Learner:
         arrays = self.state.arrays()
         self.config = dataclasses.replace(self.config, **changes)
         self._changed(self.config)
-        del self._step, self.state, self.model
+        del self.step, self.state, self.model
         self.build()
         self.state.load(arrays)
 

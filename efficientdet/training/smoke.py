@@ -7,9 +7,11 @@ Says on which device it ran. Exit code 1, with the library's own error, if it ca
 
 import time
 
+from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+
 import numpy as np
 
-from efficientdet import backend, command
+from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.training.learner import Learner

@@ -96,7 +96,7 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(monkeypatch: pytest.Mo
             def out_of_memory(*args, **kwargs):
                 raise MemoryError("injected")
 
-            self._step = out_of_memory
+            self.step = out_of_memory
 
     monkeypatch.setattr(Learner, "compile_step", failing)
     learner.compile_step()
@@ -119,7 +119,7 @@ def test_no_rung_left_is_one_clear_line() -> None:
     def out_of_memory(*args, **kwargs):
         raise MemoryError("injected")
 
-    learner._step = out_of_memory
+    learner.step = out_of_memory
     with pytest.raises(UserError, match="smaller image_size"):
         learner.update(_batch(0, size=1), step=0, learning_rate=0.0)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from efficientdet import backend
 from efficientdet.config import Config
-from efficientdet.training.memory import next_rung
+from efficientdet.training.ladder import next_rung
 
 
 def climb(config: Config, batch_size: int) -> list[dict]:
