@@ -86,6 +86,7 @@ def main() -> None:
     """Checks the flags and hands over."""
     _check_flags()
     # TensorFlow takes seconds to import: --help and bad flags should not.
+    from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet import backend
 
     if FLAGS.memory_limit_mb:
