@@ -1,9 +1,8 @@
 """Carries the prediction rows of the heads to other anchors and other classes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,11 @@ class AnchorShapes:
     shapes: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(
-        cls, num_scales: int | None = None, aspect_ratios: Sequence[Any] | None = None
-    ) -> "AnchorShapes":
-        """From hyper-parameters; None means the stock value."""
-        stock = Config()
-        ratios = [_width_to_height(ratio) for ratio in aspect_ratios or stock.aspect_ratios]
-        scales = num_scales or stock.num_scales
-        return cls(tuple((octave / scales, r) for octave in range(scales) for r in ratios))
+    def of(cls, config: Config) -> "AnchorShapes":
+        """From `num_scales` and `aspect_ratios`."""
+        octaves = [octave / config.num_scales for octave in range(config.num_scales)]
+        ratios = [_width_to_height(ratio) for ratio in config.aspect_ratios]
+        return cls(tuple((octave, ratio) for octave in octaves for ratio in ratios))
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -85,8 +81,8 @@ class HeadRows:
         return result.reshape(initial.shape)
 
 
-def _width_to_height(ratio: Any) -> float:
-    if isinstance(ratio, int | float):
-        return float(ratio)
+def _width_to_height(ratio: float | tuple[float, float]) -> float:
+    if isinstance(ratio, float):
+        return ratio
     x_factor, y_factor = ratio
     return x_factor / y_factor

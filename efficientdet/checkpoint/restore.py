@@ -107,7 +107,7 @@ def _head_rows(
     logits = stored.arrays.get(f"{_CLASS}/bias")
     if boxes is None or logits is None:
         return {}, []
-    here = AnchorShapes.of(config.num_scales, config.aspect_ratios)
+    here = AnchorShapes.of(config)
     num_stored = boxes.size // 4
     notes = []
     there = next((a for a in (stored.anchors, here) if len(a) == num_stored), AnchorShapes(()))

@@ -4,14 +4,14 @@ import re
 import tarfile
 import tempfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
 from efficientdet.checkpoint.head_rows import AnchorShapes
-from efficientdet.config import load_yaml
+from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 
@@ -39,9 +39,9 @@ class StoredWeights:
 
     path: str
     arrays: dict[str, np.ndarray]
-    num_averaged: int = 0
-    anchors: AnchorShapes = field(default_factory=AnchorShapes.of)
-    label_map: LabelMap | None = None
+    num_averaged: int
+    anchors: AnchorShapes
+    label_map: LabelMap | None
 
 
 def read_weights(path: str) -> StoredWeights:
@@ -51,11 +51,7 @@ def read_weights(path: str) -> StoredWeights:
         UserError: nothing there, damaged, half downloaded, or of another kind.
     """
     given = Path(path)
-    if (
-        given.is_file()
-        and not given.name.endswith((INDEX_SUFFIX, ".meta"))
-        and ".data-" not in path
-    ):
+    if given.is_file() and not _BUNDLE_FILE.search(path):
         with tempfile.TemporaryDirectory() as folder:
             _unpack(given, Path(folder))
             return _read(path, find_prefix(_folder_with_index(Path(folder), path), path))
@@ -80,7 +76,7 @@ def find_prefix(path: Path, given: str) -> Path:
         prefix = Path(_BUNDLE_FILE.sub("", str(path)))
         if Path(f"{prefix}{INDEX_SUFFIX}").exists():
             return prefix
-        raise UserError(f"{given}: no checkpoint here ({prefix.name}.index is absent); {_FORMS}")
+        raise UserError(f"{given}: no such file or folder, nor {prefix}{INDEX_SUFFIX}; {_FORMS}")
     named = _named_by_state_file(path)
     if named:
         return named
@@ -148,9 +144,10 @@ def _beside(folder: Path) -> tuple[AnchorShapes, LabelMap | None]:
     """Anchors and classes of the model_dir that a checkpoint lies in (or in its archive/)."""
     home = folder.parent if folder.name == "archive" else folder
     if not (home / "config.yaml").is_file():
-        return AnchorShapes.of(), None
+        return AnchorShapes.of(Config()), None
     values = load_yaml(home / "config.yaml")
-    anchors = AnchorShapes.of(values.get("num_scales"), values.get("aspect_ratios"))
+    known = {key: values[key] for key in ("num_scales", "aspect_ratios") if key in values}
     # AutoML's model_dir has a config.yaml too, but no label map.
     names = home / "label_map.txt"
-    return anchors, LabelMap.read(names) if names.is_file() else None
+    label_map = LabelMap.read(names) if names.is_file() else None
+    return AnchorShapes.of(Config().override(known)), label_map

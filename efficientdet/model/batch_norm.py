@@ -11,6 +11,10 @@ import keras
 from keras import ops
 
 Tensor = Any
+_ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+if _ON_TENSORFLOW:
+    import tensorflow as tf
 
 
 class BatchNormalization(keras.layers.Layer):
@@ -65,8 +69,6 @@ def _fused(
     layer: BatchNormalization, inputs: Tensor, mean: Tensor = None, variance: Tensor = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs and the batch's mean and unbiased variance; with given statistics those are used."""
-    import tensorflow as tf
-
     training = mean is None
     outputs = tf.raw_ops.FusedBatchNormV3(
         x=inputs,
@@ -95,4 +97,4 @@ def _unfused(
     return ops.cast(outputs, inputs.dtype), mean, unbiased
 
 
-_normalise = _fused if keras.backend.backend() == "tensorflow" else _unfused
+_normalise = _fused if _ON_TENSORFLOW else _unfused

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from efficientdet.checkpoint.head_rows import AnchorShapes, HeadRows
+from efficientdet.config import Config
 
-STOCK = AnchorShapes.of()
+STOCK = AnchorShapes.of(Config())
 
 
 def test_stock_anchors_are_octave_major():
@@ -24,7 +25,8 @@ def test_stock_anchors_are_octave_major():
     ],
 )
 def test_anchors_are_matched_by_octave_and_ratio(num_scales, ratios, expected):
-    assert AnchorShapes.of(num_scales, ratios).matches(STOCK) == expected
+    config = Config().override({"num_scales": num_scales, "aspect_ratios": ratios})
+    assert AnchorShapes.of(config).matches(STOCK) == expected
 
 
 def test_rows_go_where_they_belong():

@@ -249,6 +249,26 @@ def test_damaged_archives(kind, coco, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_nothing_there_names_what_was_looked_for(tmp_path):
+    for name in ("model", "efficientdet-d0.tar.gz"):
+        with pytest.raises(UserError, match=rf"{name}: no such file or folder.*prefix.*folder"):
+            read_weights(str(tmp_path / name))
+
+
+def test_automl_model_dir(coco_arrays, tmp_path):
+    """Its config.yaml has keys that do not exist here, and other forms of the same anchors."""
+    write_bundle(tmp_path / "model.ckpt-10", coco_arrays)
+    (tmp_path / "config.yaml").write_text(
+        "aspect_ratios: [[1.0, 1.0], [1.4, 0.7], [0.7, 1.4]]\nstrategy: null\nnum_scales: 3\n"
+    )
+    model = build_detector(config_with(num_classes=8))
+    report = restore(model, str(tmp_path), config_with(num_classes=8), classes="by_id")
+    report.require_complete()
+    (tmp_path / "config.yaml").write_text("aspect_ratios: wide\n")
+    with pytest.raises(UserError, match="aspect_ratios='wide'"):
+        read_weights(str(tmp_path))
+
+
 def test_object_based_checkpoints_are_named(tmp_path):
     write_bundle(tmp_path / "ckpt-3", {"_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph")})
     with pytest.raises(UserError, match=r"object-based.*main\.py"):
