@@ -119,7 +119,6 @@ def train(
         )
         evaluate = EpochEvaluation(validator, run.path / "eval")
     log = MetricsLog(run.path / "metrics.jsonl")
-    run.write(config, label_map)
     trainer = Trainer(
         learner,
         plan,
@@ -148,6 +147,7 @@ def train(
         console.print(report.table())
         report.write(run.path)
         learner.state.reset_shadows()
+    run.write(config, label_map)  # from here on it is a run: all that could be refused was
     say(_headline(learner, plan, records))
     console.print(learner.freeze_report.table())
     trainer.fit()
