@@ -1,11 +1,14 @@
 import runpy
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientdet.config import Config
 from efficientdet.model import remat
 from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet.model.bifpn import BiFPNCell
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,31 @@ def test_same_gradients_and_statistics_as_without(backends):
     for old, new, new_again in zip(before, state, state_again, strict=True):
         assert np.any(old != new) or new.dtype == np.uint32
         np.testing.assert_allclose(new, new_again, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision(policy):
+    """The backward pass runs the block outside the scope that casts its variables."""
+    config = Config().override({"max_level": 5, "fpn_num_filters": 8})
+    keras.config.set_dtype_policy(policy)
+    try:
+        cell = BiFPNCell(config, [8, 8, 8], "cell_0")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    cell.build()
+    random = np.random.default_rng(0)
+    dtype = cell.compute_dtype
+    features = [tf.constant(random.normal(size=(2, n, n, 8)), dtype) for n in (8, 4, 2)]
+    values = [variable.value for variable in cell.trainable_variables]
+    results = []
+    for remat_on in (False, True):
+        with tf.GradientTape() as tape:
+            outputs = remat.apply(cell, features, training=True, remat=remat_on)
+            loss = sum(tf.reduce_sum(tf.cast(x, "float32") ** 2) for x in outputs)
+        results.append(tape.gradient(loss, values))
+    for plain, again in zip(*results, strict=True):
+        assert again.dtype == tf.float32
+        np.testing.assert_allclose(again, plain, rtol=0.02, atol=0.02 * np.abs(plain).max())
 
 
 def test_statistics_move_once_outside_a_stateless_scope():
