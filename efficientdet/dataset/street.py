@@ -1,6 +1,7 @@
 """What stands in a synthetic street: cars, people, cyclists and scenery, drawn in perspective.
 
-Camera coordinates as KITTI's: x right, y down, z ahead, in metres; the ground lies at y = HEIGHT.
+Camera coordinates as KITTI's: x right, y down, z ahead, in metres; the ground lies at
+y = CAMERA_HEIGHT.
 """
 
 import math
@@ -10,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT_PX = 1242, 375
+IMAGE_WIDTH, IMAGE_HEIGHT = 1242, 375
 FOCAL, CENTRE = 721.5, np.array([609.6, 172.9])  # P2 of 2011_09_26, the usual calibration
-HEIGHT = 1.65  # of the camera over the ground
+CAMERA_HEIGHT = 1.65  # of the camera over the ground
 AHEAD = -math.pi / 2  # rotation_y of what drives the way the camera looks
 
 Colour = tuple[int, int, int]
@@ -64,7 +65,7 @@ class Canvas:
     """A picture, and for each pixel the number of the figure that it shows (0: none)."""
 
     image: Image.Image
-    owner: Image.Image = field(default_factory=lambda: Image.new("I", (WIDTH, HEIGHT_PX)))
+    owner: Image.Image = field(default_factory=lambda: Image.new("I", (IMAGE_WIDTH, IMAGE_HEIGHT)))
 
     def draw(self, figure: Figure, number: int) -> tuple[np.ndarray, int]:
         """Paints a figure over what is there.
@@ -73,7 +74,7 @@ class Canvas:
             float64 [4], `left top right bottom` in pixels of all of it, also outside the image; and
             the number of pixels it has inside.
         """
-        silhouette = Image.new("1", (WIDTH, HEIGHT_PX))
+        silhouette = Image.new("1", (IMAGE_WIDTH, IMAGE_HEIGHT))
         pens = [ImageDraw.Draw(layer) for layer in (self.image, self.owner, silhouette)]
         _shadow(pens[0], figure)
         extents = []
@@ -99,7 +100,7 @@ def project(points: np.ndarray) -> np.ndarray:
 
 def ground(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Pixels of points (x, z) on the ground."""
-    return [tuple(p) for p in project(np.array([(x, HEIGHT, z) for x, z in points]))]
+    return [tuple(p) for p in project(np.array([(x, CAMERA_HEIGHT, z) for x, z in points]))]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -299,7 +300,7 @@ def _stand(figure: Figure, points: np.ndarray) -> np.ndarray:
     return np.stack(
         [
             figure.x + ahead * cosine + left * sine,
-            HEIGHT - up,
+            CAMERA_HEIGHT - up,
             np.maximum(figure.z - ahead * sine + left * cosine, 0.3),
         ],
         axis=1,

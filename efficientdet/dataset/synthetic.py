@@ -11,7 +11,6 @@ those it was drawn from. What is too far or too hidden to be labelled lies under
 import functools
 import io
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,14 @@ from efficientdet.atomic import atomic_open
 from efficientdet.dataset import street
 from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
 from efficientdet.dataset.parallel import map_in_order
-from efficientdet.dataset.street import AHEAD, HEIGHT_PX, WIDTH, Canvas, Figure
+from efficientdet.dataset.street import (
+    AHEAD,
+    CAMERA_HEIGHT,
+    IMAGE_HEIGHT,
+    IMAGE_WIDTH,
+    Canvas,
+    Figure,
+)
 
 FIRST_ID = 900_000  # beyond KITTI's own ids, so that nobody looks up their drives
 
@@ -69,12 +75,15 @@ def render_frame(seed: int, frame: int) -> tuple[Image.Image, list[KittiObject]]
         if labelled := _label(figure, box, seen[number] / pixels):
             objects.append(labelled)
         else:
-            rows, columns = np.nonzero(owner == number)
-            unlabelled.append(
-                np.array([columns.min(), rows.min(), columns.max() + 1.0, rows.max() + 1.0])
-            )
+            unlabelled.append(_bounds(owner == number))
     regions = [_dont_care(box) for box in _merged(unlabelled)]
     return _photograph(canvas.image, rng), [*reversed(objects), *regions]
+
+
+def _bounds(mask: np.ndarray) -> np.ndarray:
+    """float64 [4], left top right bottom of the pixels in a mask."""
+    rows, columns = np.nonzero(mask)
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float64)
 
 
 def _name(frame: int) -> str:
@@ -95,7 +104,7 @@ def _write_frame(root: Path, seed: int, frame: int) -> None:
 # --- the scene ---
 
 
-def _figures(rng: np.random.Generator) -> Iterator[Figure]:
+def _figures(rng: np.random.Generator) -> list[Figure]:
     """Everything upright, placed so that nothing stands inside another thing."""
     placed: list[Figure] = []
     for make, count in (
@@ -110,7 +119,7 @@ def _figures(rng: np.random.Generator) -> Iterator[Figure]:
             figure = make(rng)
             if all(_apart(figure, other) for other in placed):
                 placed.append(figure)
-    yield from placed
+    return placed
 
 
 def _depth(rng: np.random.Generator, median: float, nearest: float, farthest: float) -> float:
@@ -164,12 +173,12 @@ def _backdrop(rng: np.random.Generator) -> Image.Image:
     """Sky, ground, road with its markings, and houses on both sides."""
     horizon = street.CENTRE[1]
     top = np.array([[90, 130, 190], [150, 165, 180], [190, 195, 200]][rng.integers(3)])
-    rows = np.clip(np.arange(HEIGHT_PX) / horizon, 0, 1)[:, None]
+    rows = np.clip(np.arange(IMAGE_HEIGHT) / horizon, 0, 1)[:, None]
     sky = top + rows * (np.array([225, 230, 235]) - top)
-    image = Image.fromarray(np.repeat(sky[:, None].astype(np.uint8), WIDTH, axis=1))
+    image = Image.fromarray(np.repeat(sky[:, None].astype(np.uint8), IMAGE_WIDTH, axis=1))
     pen = ImageDraw.Draw(image)
     verge = [(78, 100, 58), (120, 116, 108), (96, 92, 84)][rng.integers(3)]
-    pen.rectangle((0, horizon + 1, WIDTH, HEIGHT_PX), verge)
+    pen.rectangle((0, horizon + 1, IMAGE_WIDTH, IMAGE_HEIGHT), verge)
     grey = int(rng.integers(62, 110))
     for left, right, colour in (
         (-12.5, 9.5, (grey + 40, grey + 38, grey + 34)),
@@ -196,7 +205,10 @@ def _houses(pen: ImageDraw.ImageDraw, rng: np.random.Generator, side: int) -> No
         pen.polygon(_front(x, near, far, 0, height), colour)
         # The wall that faces the camera.
         wall = np.array([(x, 0, near), (x + side * 10, 0, near)])
-        base, top = wall + [0, street.HEIGHT, 0], wall + [0, street.HEIGHT - height, 0]
+        base, top = (
+            wall + [0, street.CAMERA_HEIGHT, 0],
+            wall + [0, street.CAMERA_HEIGHT - height, 0],
+        )
         corners = street.project(np.concatenate([base, top[::-1]]))
         pen.polygon([tuple(p) for p in corners], street.shade(colour, 0.75))
         pane = street.shade(colour, rng.uniform(0.3, 0.6))
@@ -208,7 +220,7 @@ def _houses(pen: ImageDraw.ImageDraw, rng: np.random.Generator, side: int) -> No
 def _front(x: float, near: float, far: float, low: float, high: float) -> list[tuple]:
     """Pixels of an upright rectangle along the street."""
     places = ((near, low), (far, low), (far, high), (near, high))
-    corners = np.array([(x, street.HEIGHT - up, z) for z, up in places])
+    corners = np.array([(x, CAMERA_HEIGHT - up, z) for z, up in places])
     return [tuple(point) for point in street.project(corners)]
 
 
@@ -217,7 +229,7 @@ def _photograph(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.3, 0.6)))
     gains = rng.uniform(0.65, 1.2) * rng.uniform(0.94, 1.06, 3)
     image = image.point([int(min(255, gain * level)) for gain in gains for level in range(256)])
-    noise = Image.fromarray(rng.integers(0, 2 * _NOISE, (HEIGHT_PX, WIDTH), np.uint8))
+    noise = Image.fromarray(rng.integers(0, 2 * _NOISE, (IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8))
     return ImageChops.add(image, Image.merge("RGB", [noise] * 3), offset=-_NOISE)
 
 
@@ -234,7 +246,7 @@ def _label(figure: Figure, box: np.ndarray, visible: float) -> KittiObject | Non
         return None
     alpha = _wrap(figure.rotation_y - math.atan2(figure.x, figure.z))
     numbers = [
-        alpha, *clipped, *figure.size, figure.x, street.HEIGHT, figure.z, _wrap(figure.rotation_y)
+        alpha, *clipped, *figure.size, figure.x, CAMERA_HEIGHT, figure.z, _wrap(figure.rotation_y)
     ]  # fmt: skip
     return _kitti_object(figure.type, truncated, occluded, numbers)
 
@@ -271,7 +283,7 @@ def _overlaps(first: np.ndarray, second: np.ndarray) -> bool:
 
 
 def _clip(box: np.ndarray) -> np.ndarray:
-    return np.clip(box, 0, [WIDTH - 1, HEIGHT_PX - 1] * 2)
+    return np.clip(box, 0, [IMAGE_WIDTH - 1, IMAGE_HEIGHT - 1] * 2)
 
 
 def _area(box: np.ndarray) -> float:

@@ -86,7 +86,7 @@ def test_3d_fields_project_onto_the_box(objects):
     heading=st.floats(-math.pi, math.pi),
 )
 def test_a_box_is_tight_around_the_pixels_of_its_figure(make, seed, x, z, heading):
-    canvas = street.Canvas(Image.new("RGB", (street.WIDTH, street.HEIGHT_PX)))
+    canvas = street.Canvas(Image.new("RGB", (street.IMAGE_WIDTH, street.IMAGE_HEIGHT)))
     box, pixels = canvas.draw(make(np.random.default_rng(seed), x, z, heading), 7)
     rows, columns = np.nonzero(np.asarray(canvas.owner) == 7)
     assert len(rows) == pixels > 0
@@ -100,7 +100,7 @@ def test_occlusion_follows_from_what_is_hidden(aside, level):
     rng = np.random.default_rng(2)
     far = street.car(rng, 0.0, 24.0, street.AHEAD)
     near = street.car(rng, aside, 16.0, street.AHEAD)
-    canvas = street.Canvas(Image.new("RGB", (street.WIDTH, street.HEIGHT_PX)))
+    canvas = street.Canvas(Image.new("RGB", (street.IMAGE_WIDTH, street.IMAGE_HEIGHT)))
     box, pixels = canvas.draw(far, 1)
     canvas.draw(near, 2)
     visible = np.count_nonzero(np.asarray(canvas.owner) == 1) / pixels
@@ -110,7 +110,7 @@ def test_occlusion_follows_from_what_is_hidden(aside, level):
 
 def test_a_car_at_the_border_is_truncated_by_what_is_outside():
     figure = street.car(np.random.default_rng(0), -6.0, 7.0, street.AHEAD)
-    canvas = street.Canvas(Image.new("RGB", (street.WIDTH, street.HEIGHT_PX)))
+    canvas = street.Canvas(Image.new("RGB", (street.IMAGE_WIDTH, street.IMAGE_HEIGHT)))
     box, _ = canvas.draw(figure, 1)
     label = synthetic._label(figure, box, 1.0)
     assert box[0] < 0 and label.left == 0
