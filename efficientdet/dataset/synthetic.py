@@ -11,6 +11,7 @@ those it was drawn from. What is too far or too hidden to be labelled lies under
 import functools
 import io
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,13 @@ def render_set(root: str | Path, num_frames: int, seed: int = 0) -> None:
     root = Path(root)
     write = functools.partial(_write_frame, root, seed)
     written = map_in_order(write, range(num_frames))
-    for _ in track(written, f"Rendering {num_frames} frames", total=num_frames, transient=True):
+    for _ in track(
+        written,
+        f"Rendering {num_frames} frames",
+        total=num_frames,
+        transient=True,
+        disable=not sys.stdout.isatty(),
+    ):
         pass
     names = [_name(frame) for frame in range(num_frames)]
     for subset, chosen in (
@@ -204,13 +211,9 @@ def _houses(pen: ImageDraw.ImageDraw, rng: np.random.Generator, side: int) -> No
         colour = tuple(int(c) for c in rng.integers(95, 215) * rng.uniform(0.85, 1.0, 3))
         pen.polygon(_front(x, near, far, 0, height), colour)
         # The wall that faces the camera.
-        wall = np.array([(x, 0, near), (x + side * 10, 0, near)])
-        base, top = (
-            wall + [0, street.CAMERA_HEIGHT, 0],
-            wall + [0, street.CAMERA_HEIGHT - height, 0],
-        )
-        corners = street.project(np.concatenate([base, top[::-1]]))
-        pen.polygon([tuple(p) for p in corners], street.shade(colour, 0.75))
+        wall = [(x, 0), (x + side * 10, 0), (x + side * 10, height), (x, height)]
+        corners = street.project(np.array([(u, CAMERA_HEIGHT - up, near) for u, up in wall]))
+        pen.polygon([tuple(point) for point in corners], street.shade(colour, 0.75))
         pane = street.shade(colour, rng.uniform(0.3, 0.6))
         for storey in np.arange(1.0, height - 2, 3.0):
             for z in np.arange(near + 1, far - 1.5, 3.0):

@@ -2,6 +2,7 @@
 
 import re
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class RecordIndex:
             f"Reading the objects of {len(self):,} records",
             total=len(self),
             transient=True,
+            disable=not sys.stdout.isatty(),
         )
         with self.named_errors():
             return [self._objects_of(example) for example in examples]
