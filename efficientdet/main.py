@@ -47,7 +47,7 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "hparams", "", "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated."
 )
-flags.DEFINE_enum("strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine.")
+flags.DEFINE_enum("strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend).")
 flags.DEFINE_integer(
     "grad_accum_steps", None, "Cut every batch into so many micro-batches.", lower_bound=1
 )
@@ -91,6 +91,10 @@ def main() -> None:
 
     if FLAGS.memory_limit_mb:
         backend.limit_memory(FLAGS.memory_limit_mb)
+    if FLAGS.strategy == "gpus":
+        devices = backend.use_all_devices()
+        if FLAGS.mode != "eval" and (_batch_size() or devices) % devices:
+            raise UsageError(f"--train_batch_size={_batch_size()} is no multiple of {devices} GPUs")
     if FLAGS.deterministic:
         backend.make_deterministic()
     if FLAGS.mode != "eval":
