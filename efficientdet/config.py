@@ -71,7 +71,6 @@ class Config:
     jitter_max: float = 2.0
     max_instances_per_image: int = 100
     skip_crowd_during_training: bool = True
-    shuffle_buffer: int = 1024
     # Ours; every one is off by default.
     crop_prob: float = 0.0  # random crop that keeps small objects whole
     photometric: float = 0.0  # strength 0..1 of brightness, contrast, colour, blur, JPEG

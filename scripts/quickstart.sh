@@ -35,8 +35,8 @@ mkdir -p "$OUT_DIR"
 
 if [ -z "${SPLIT:-}" ]; then
   say "2/7 render street scenes in KITTI's format into $KITTI_ROOT"
-  [ -f "$KITTI_ROOT/ImageSets/val.txt" ] || "$PYTHON" -c \
-    "from efficientdet.dataset.synthetic import render_set; render_set('$KITTI_ROOT', 250)"
+  [ -f "$KITTI_ROOT/ImageSets/val.txt" ] ||
+    "$PYTHON" -m efficientdet.dataset.synthetic --output_dir="$KITTI_ROOT" --num_frames=250
 else
   say "2/7 KITTI in $KITTI_ROOT"
 fi

@@ -14,8 +14,8 @@ from efficientdet.checkpoint.bundle import read_bundle
 from efficientdet.dataset.synthetic import render_set
 
 HPARAMS = (
-    "image_size=128x64,fpn_cell_repeats=1,box_class_repeats=1,anchor_scale=2,learning_rate=0.2,"
-    "photometric=0.3"
+    "backbone_name=efficientnet-tiny,fpn_num_filters=16,fpn_cell_repeats=1,box_class_repeats=1,"
+    "image_size=128x64,anchor_scale=2,learning_rate=0.2,photometric=0.3,survival_prob=0.8"
 )
 
 

@@ -56,6 +56,7 @@ SCALING = {
     "efficientnet-lite2": (1.1, 1.2),
     "efficientnet-lite3": (1.2, 1.4),
     "efficientnet-lite4": (1.4, 1.8),
+    "efficientnet-tiny": (0.25, 0.3),  # of no paper: to rehearse a run, and for the tests
 }
 ACTIVATIONS = {"swish": ops.silu, "relu6": ops.relu6}
 

@@ -10,6 +10,9 @@ from efficientdet.errors import UserError
 from efficientdet.training.learner import Learner
 
 SMALL = {
+    "backbone_name": "efficientnet-tiny",
+    "survival_prob": 1.0,
+    "fpn_num_filters": 16,
     "image_size": "128x64",
     "num_classes": 2,
     "fpn_cell_repeats": 1,
