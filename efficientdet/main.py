@@ -47,7 +47,9 @@ flags.DEFINE_integer(
 flags.DEFINE_string(
     "hparams", "", "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated."
 )
-flags.DEFINE_enum("strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend).")
+flags.DEFINE_enum(
+    "strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend)."
+)
 flags.DEFINE_integer(
     "grad_accum_steps", None, "Cut every batch into so many micro-batches.", lower_bound=1
 )
