@@ -16,6 +16,7 @@ from efficientdet.errors import UserError, one_line
 from efficientdet.training.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
+Pictures = Mapping[str, np.ndarray]
 LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
 PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
 SUMMARY_STEPS = 10
@@ -30,10 +31,8 @@ class Callback:
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
 
-    def on_evaluation(
-        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
-    ) -> None:
-        """An evaluation was done; `strip` is a uint8 picture of predicted and true boxes."""
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
+        """An evaluation was done; `pictures` are uint8 [H, W, 3], by name."""
 
     def close(self) -> None:
         """Training ended, for whatever reason."""
@@ -97,9 +96,7 @@ class MetricsFile(Callback):
         if means := self._mean.add(step, logs):
             self._log.append("train", step, epoch, means | {"rss_mb": resident_mb()})
 
-    def on_evaluation(
-        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
-    ) -> None:
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         self._log.append("eval", step, epoch, metrics)
 
 
@@ -127,15 +124,13 @@ class TensorBoard(Callback):
             for name in ("images_per_second", "data_wait", "num_positives"):
                 tf.summary.scalar(f"input/{name}", means[name])
 
-    def on_evaluation(
-        self, step: int, epoch: float, metrics: Logs, strip: np.ndarray | None
-    ) -> None:
+    def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         with self._writing(), self._eval.as_default(step):
             for name, value in metrics.items():
                 tag = f"trainloss/{name.removeprefix('val_')}" if name.startswith("val_") else name
                 tf.summary.scalar(tag, value)
-            if strip is not None:
-                tf.summary.image("predicted_and_true", strip[np.newaxis])
+            for name, picture in pictures.items():
+                tf.summary.image(name, picture[np.newaxis])
         self.close()
 
     def close(self) -> None:

@@ -251,7 +251,7 @@ class Trainer:
             )
         for callback in self._callbacks:
             callback.on_evaluation(
-                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.strip
+                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.pictures
             )
 
     def _should_stop_early(self) -> bool:

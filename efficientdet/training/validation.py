@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
-from efficientdet.visualize import eval_report
+from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
 
@@ -45,6 +46,16 @@ class Evaluated:
     result: Result
     detections: list[FrameDetections]
     strip: np.ndarray
+
+    @cached_property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The strip and both metrics' curves, uint8 [H, W, 3], by name."""
+        names = self.result.label_map.names
+        return {
+            "predicted_and_true": self.strip,
+            "kitti_curves": curves.pixels(curves.kitti_figure(self.result.kitti)),
+            "coco_curves": curves.pixels(curves.coco_figure(self.result.coco, names)),
+        }
 
 
 class Validator:
@@ -112,7 +123,7 @@ class Validator:
         self._console.print(f"{len(self.truths)} images, split {self._split}: {text}")
 
     def write(self, evaluated: Evaluated, folder: Path, description: str) -> None:
-        """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, a picture.
+        """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
 
         Args:
             description: which checkpoint was judged.
@@ -123,7 +134,8 @@ class Validator:
         names = self.label_map.names
         with atomic_open(folder / "thresholds.json") as file:
             json.dump({names[i]: score for i, score in result.score_thresholds.items()}, file)
-        save_image(evaluated.strip, folder / "predicted_and_true.png")
+        for name, picture in evaluated.pictures.items():
+            save_image(picture, folder / f"{name}.png")
         images = {frame.source_id: self._pixels(frame.source_id) for frame in result.worst_frames}
         eval_report.write(
             folder / "report.html", result, images, f"{description}, split {self._split}"

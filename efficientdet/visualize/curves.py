@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from efficientdet.atomic import atomic_path
@@ -54,6 +55,13 @@ def save(figure: Figure, path: str | Path) -> None:
     """Writes a PNG."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight")
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """The figure as a uint8 [H, W, 3] image."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def _plots(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:

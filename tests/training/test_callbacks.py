@@ -63,7 +63,7 @@ def test_metrics_are_means_of_ten_steps(tmp_path: Path) -> None:
     file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
     for step in range(1, 25):
         file.on_step(step, step / 24, logs(float(step)))
-    file.on_evaluation(24, 1.0, {"AP": 0.25}, None)
+    file.on_evaluation(24, 1.0, {"AP": 0.25}, {})
     first, ten, twenty, evaluation = file._log.read()
     assert [first["step"], ten["step"], twenty["step"]] == [1, 10, 20]
     assert [first["loss"], ten["loss"], twenty["loss"]] == [1.0, np.mean(range(2, 11)), 15.5]
@@ -84,9 +84,8 @@ def test_tensorboard_has_automl_s_tags(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     for step in range(1, 11):
         board.on_step(step, step / 10, logs(float(step)))
-    board.on_evaluation(
-        10, 1.0, {"AP": 0.3, "AP_/Car": 0.4, "val_det_loss": 2.5}, np.zeros((8, 8, 3), np.uint8)
-    )
+    metrics = {"AP": 0.3, "AP_/Car": 0.4, "val_det_loss": 2.5}
+    board.on_evaluation(10, 1.0, metrics, {"predicted_and_true": np.zeros((8, 8, 3), np.uint8)})
     board.close()
     train, evaluation = events(tmp_path), events(tmp_path / "eval")
     assert {tag for tag, _, _ in train} >= AUTOML_TAGS

@@ -110,7 +110,7 @@ class Evaluate:
         ((weight,), _) = values
         self.weights.append(float(weight))
         value = self.values.pop(0) if self.values else float(abs(weight))
-        return SimpleNamespace(metrics={self.name: value}, strip=None)
+        return SimpleNamespace(metrics={self.name: value}, pictures={})
 
 
 def order(epoch: int) -> np.ndarray:
