@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from efficientdet.checkpoint.pyramid_names import PyramidNames
 from efficientdet.model.bifpn import bifpn_nodes
@@ -34,6 +36,31 @@ def test_nodes_of_the_paper():
 )  # fmt: skip
 def test_variables_of_the_same_part_in_the_stock_pyramid(levels, name, expected):
     assert PyramidNames(*levels).translate(name, STOCK) == expected
+
+
+levels = st.tuples(st.integers(2, 4), st.integers(5, 8))
+
+
+def names_of_cell(min_level, max_level):
+    number = max_level - min_level + 1
+    for index, (_, inputs) in enumerate(bifpn_nodes(min_level, max_level)):
+        node = f"fpn_cells/cell_0/fnode{index}"
+        yield f"{node}/op_after_combine{number + index}/bn/beta"
+        for i, source in enumerate(inputs):
+            yield f"{node}/WSM" + (f"_{i}" if i else "")
+            yield f"{node}/resample_{i}_{source}_{number + index}/conv2d/kernel"
+
+
+@given(levels, levels)
+def test_no_variable_serves_twice_and_each_exists(here, there):
+    translated = [
+        PyramidNames(*here).translate(n, PyramidNames(*there)) for n in names_of_cell(*here)
+    ]
+    found = [name for name in translated if name]
+    assert len(found) == len(set(found))
+    assert set(found) <= set(names_of_cell(*there))
+    if here == there:
+        assert translated == list(names_of_cell(*here))
 
 
 def test_levels_are_read_from_the_heads():

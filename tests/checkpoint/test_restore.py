@@ -172,11 +172,20 @@ def test_pyramid_from_level_two_starts_from_the_stock_one(coco):
     assert "class_net/class-0-bn-2/beta" in report.names("absent")
 
 
-def test_backbone_only(coco, kitti_model):
+@pytest.mark.parametrize("published", ["detector", "classifier"])
+def test_backbone_only(coco, coco_arrays, kitti_model, tmp_path, published):
+    path = coco
+    if published == "classifier":  # EfficientNet's own checkpoints have a head of their own
+        head = {"efficientnet-lite0/head/conv2d/kernel": np.ones((1, 1, 2, 3), "float32")}
+        backbone = {n: a for n, a in coco_arrays.items() if part_of(n) == "backbone"}
+        path = tmp_path / "model.ckpt"
+        write_bundle(path, backbone | head)
     before = values(kitti_model)
     config = config_with(num_classes=8)
-    report = restore(kitti_model, str(coco), config, backbone_only=True)
+    report = restore(kitti_model, str(path), config, backbone_only=True)
     assert {part_of(outcome.name) for outcome in report.outcomes} == {"backbone"}
+    assert report.backbone_share == 1
+    assert report.left_over
     for name, value in values(kitti_model).items():
         changed = not np.array_equal(value, before[name])
         assert not changed or part_of(name) == "backbone"
