@@ -62,14 +62,14 @@ WITH_TENSORFLOW = {
     (*TRAIN, "--train_batch_size=8", "--grad_accum_steps=3"): (
         2, "grad_accum_steps=3 does not divide the batch of 8"
     ),
-    (*TRAIN, "--ckpt=nowhere/model"): (1, "nowhere/model: no checkpoint here (model.index is ab"),
-    (*EVAL, "--ckpt=nowhere/model"): (1, "nowhere/model: no checkpoint here (model.index is ab"),
+    (*TRAIN, "--ckpt=nowhere/model"): (1, "nowhere/model: no such file or folder"),
+    (*EVAL, "--ckpt=nowhere/model"): (1, "nowhere/model: no such file or folder"),
     EVAL: (1, "run: no checkpoint to evaluate (model.ckpt-N.index); train first, or name one"),
     ("--mode=eval", "--model_dir=new", "--val_file_pattern=train.record"): (
         1, "new: no checkpoint to evaluate"
     ),
     ("--mode=eval", "--zero_shot", "--ckpt=nowhere", "--val_file_pattern=train.record"): (
-        1, "nowhere: no checkpoint here (nowhere.index is absent)"
+        1, "nowhere: no such file or folder"
     ),
     (*TRAIN, "--memory_limit_mb=6000"): (2, "--memory_limit_mb: TensorFlow sees no GPU here"),
 }  # fmt: skip
