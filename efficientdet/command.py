@@ -1,12 +1,14 @@
 """How every command starts and ends: quiet libraries, one clear line on a user's error."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-# Before TensorFlow is imported anywhere: its C++ start-up chatter hides our own lines.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Before TensorFlow is imported anywhere: its C++ chatter hides our own lines. With a GPU its errors
+# stay, without one they speak of nothing that concerns the user.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if shutil.which("nvidia-smi") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import app, flags

@@ -19,6 +19,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("model_dir", None, "Folder of the run.")
 flags.DEFINE_string("model_name", None, "Needed only with --ckpt where no run stands in model_dir.")
 flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's newest: prefix or folder.")
+flags.DEFINE_enum(
+    "ckpt_classes", "auto", ["auto", "by_id"],
+    "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
+)  # fmt: skip
 flags.DEFINE_string("images", None, "Images, folders or globs, separated by commas.")
 flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
 flags.DEFINE_string("output_dir", "predictions", "Where pictures, results/ and detections.json go.")
@@ -48,6 +52,7 @@ def main() -> None:
         model_name=FLAGS.model_name,
         overrides=parse_hparams(FLAGS.hparams),
         ckpt=FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None),
+        ckpt_classes=FLAGS.ckpt_classes,
         images=FLAGS.images,
         image_list=FLAGS.image_list,
         output_dir=FLAGS.output_dir,

@@ -58,7 +58,7 @@ class RunDirectory:
         overrides = dict(overrides) | {"num_classes": label_map.num_classes}
         if not self.exists:
             return Config.for_model(model_name or "efficientdet-d1").override(overrides)
-        saved = self._read_config()
+        saved = self._read_config(label_map.num_classes)
         if model_name and model_name != saved.name:
             raise UserError(
                 f"{self.path} holds a run of {saved.name}, --model_name says {model_name}; take "
@@ -98,13 +98,16 @@ class RunDirectory:
         config.save(self._config_path)
         label_map.write(self._label_map_path)
 
-    def _read_config(self) -> Config:
+    def _read_config(self, num_classes: int) -> Config:
         values = load_yaml(self._config_path)
         # A config.yaml of AutoML's own main.py has keys for things that do not exist here.
         foreign = [key for key in values if key not in flatten(Config().to_dict())]
+        kept = {key: value for key, value in values.items() if key not in foreign}
         if foreign:
             self._say(f"{self._config_path}: not used here: {', '.join(foreign)}")
-        kept = {key: value for key, value in values.items() if key not in foreign}
+            # Its num_classes counts logits, by default COCO's 90, whatever was trained; which of
+            # them are taken is for --ckpt_classes to say.
+            kept["num_classes"] = num_classes
         if kept.get("fpn_weight_method") is None:  # AutoML writes null for the model's own
             kept.pop("fpn_weight_method", None)
         try:

@@ -89,12 +89,13 @@ def test_another_label_map_is_refused(run: RunDirectory) -> None:
 def test_automl_s_own_config_yaml_is_understood(run: RunDirectory, said: list[str]) -> None:
     run.path.mkdir()
     (run.path / "config.yaml").write_text(
-        "name: efficientdet-d0\nact_type: swish\nimage_size: 1280x384\nnum_classes: 2\n"
+        "name: efficientdet-d0\nact_type: swish\nimage_size: 1280x384\nnum_classes: 90\n"
         "fpn_weight_method: null\nmoving_average_decay: 0.999\nstrategy: tpu\nlabel_map: {1: Car}\n"
         "nms_configs:\n  method: gaussian\n  pyfunc: true\n  sigma: null\n"
     )
     config = run.config(None, {}, MAP)
     assert config.image_hw == (384, 1280) and config.fpn_weight_method == "fastattn"
+    assert config.num_classes == 2  # of the records; --ckpt_classes picks logits
     assert said == [
         f"{run.path}/config.yaml: not used here: strategy, label_map.1, nms_configs.pyfunc"
     ]

@@ -30,6 +30,7 @@ def predict(
     model_name: str | None,
     overrides: Mapping[str, Any],
     ckpt: str | None,
+    ckpt_classes: str,
     images: str,
     image_list: str | None,
     output_dir: str,
@@ -54,7 +55,7 @@ def predict(
     path = ckpt or newest_checkpoint(run.path)
     require(str(path))
     model = load_model(config, say)
-    load_weights(model, path, config, say, label_map=label_map)
+    load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
     detector = Detector(model, config)
     thresholds = _thresholds(run, label_map, min_score)
     folder = Path(output_dir)
