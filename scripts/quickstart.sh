@@ -6,8 +6,8 @@
 #
 # Knobs (environment variables) and their defaults:
 #   OUT_DIR     where everything goes         ./quickstart_out  (made-up set), ./kitti_out (KITTI)
-#   EPOCHS      epochs before the resume      6 (made-up set), 40 (KITTI)
-#   BATCH       images an update              4
+#   EPOCHS      epochs before the resume      7 (made-up set), 40 (KITTI)
+#   BATCH       images an update              8 (made-up set), 4 (KITTI)
 #   CKPT        COCO checkpoint to start from (KITTI only)      none: random weights
 # Run again, it skips what is done.
 set -euo pipefail
@@ -26,8 +26,8 @@ if [ -n "${KITTI_ROOT:-}" ]; then
   HPARAMS="$HERE/configs/kitti_d0.yaml,mixed_precision=True" SPLIT="--split=drive" SIZE=1280x384
   [ -n "${CKPT:-}" ] || HPARAMS="$HERE/configs/kitti_from_scratch.yaml,mixed_precision=True"
 else
-  OUT_DIR="${OUT_DIR:-./quickstart_out}" EPOCHS="${EPOCHS:-6}" BATCH="${BATCH:-4}" CKPT=""
-  HPARAMS="$HERE/configs/quickstart.yaml" SIZE=512x160
+  OUT_DIR="${OUT_DIR:-./quickstart_out}" EPOCHS="${EPOCHS:-7}" BATCH="${BATCH:-8}" CKPT=""
+  HPARAMS="$HERE/configs/quickstart.yaml" SIZE=448x144
   KITTI_ROOT="$OUT_DIR/kitti"
 fi
 RECORDS="$OUT_DIR/records" MODEL_DIR="$OUT_DIR/efficientdet-d0"
@@ -36,7 +36,7 @@ mkdir -p "$OUT_DIR"
 if [ -z "${SPLIT:-}" ]; then
   say "2/7 render street scenes in KITTI's format into $KITTI_ROOT"
   [ -f "$KITTI_ROOT/ImageSets/val.txt" ] ||
-    "$PYTHON" -m efficientdet.dataset.synthetic --output_dir="$KITTI_ROOT" --num_frames=300
+    "$PYTHON" -m efficientdet.dataset.synthetic --output_dir="$KITTI_ROOT" --num_frames=250
 else
   say "2/7 KITTI in $KITTI_ROOT"
 fi
