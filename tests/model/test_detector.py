@@ -136,13 +136,28 @@ def test_outputs_equal_automl_at_small_sizes(size, key, kind, golden):
     assert compared == (10 if kind == "ema" else 8)
 
 
-def test_outputs_and_features_equal_automl_at_512(golden):
-    expected = np.load(golden / "d0_512_outputs.npz")
+def golden_images(golden):
+    """Noise and a smooth picture, normalised: float32 [2, 512, 512, 3]."""
     noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     smooth = np.load(golden / "d0_512_inputs.npz")["image_smooth_uint8"]
     config = Config.for_model("efficientdet-d0")
     images = (np.stack([noise, smooth]) - config.mean_rgb) / config.stddev_rgb
-    images = images.astype("float32")
+    return images.astype("float32")
+
+
+def test_raw_outputs_equal_automl_at_512(golden):
+    expected = np.load(golden / "d0_512_outputs.npz")
+    classes, boxes = golden_detector(golden, 512, averaged=False)(golden_images(golden))
+    names = [name for name in expected.files if name.startswith("raw_")]
+    assert len(names) == 5
+    for name in names:
+        maps = classes if "_cls_" in name else boxes
+        assert_near(maps[int(name[-1]) - 3], expected[name])
+
+
+def test_outputs_and_features_equal_automl_at_512(golden):
+    expected = np.load(golden / "d0_512_outputs.npz")
+    images = golden_images(golden)
     assert_near(images[:, ::16, ::16], expected["input_normalised_strided16"], 1e-5)
 
     model = golden_detector(golden, 512)
