@@ -73,7 +73,9 @@ class RestoreReport:
 
     def table(self) -> Table:
         """Counts of variables by part, with the notes below."""
-        table = Table(title=f"restored from {self.path}", caption="\n".join(self.notes) or None)
+        table = Table(
+            title=f"restored from {self.path}", caption="\n".join(self.notes) or None, padding=0
+        )
         table.add_column("part")
         for title in (*_TITLES.values(), "left over"):
             table.add_column(title, justify="right")
