@@ -4,6 +4,7 @@ Keras' own give other numbers: its SGD keeps the learning rate inside the veloci
 then distorts; its Adam has another epsilon.
 """
 
+import abc
 from typing import Any
 
 from keras import ops
@@ -16,7 +17,7 @@ ADAM_BETAS = 0.9, 0.999
 ADAM_EPSILON = 1e-8
 
 
-class Optimizer:
+class Optimizer(abc.ABC):
     """State in, state out; a slot is a list of tensors, one for each value."""
 
     slot_names: tuple[str, ...]  # as in AutoML's checkpoints: `<variable>/<slot name>`
@@ -52,9 +53,9 @@ class Optimizer:
             new_slots.append(own)
         return new_values, [list(slot) for slot in zip(*new_slots, strict=True)]
 
+    @abc.abstractmethod
     def _change(self, gradient: Tensor, *slots: Tensor, step: Tensor) -> tuple:
         """(what the learning rate multiplies, new slots...) of one value."""
-        raise NotImplementedError
 
 
 class MomentumSGD(Optimizer):
