@@ -1,8 +1,14 @@
 """Fixtures for every test: where the repository is, and where the real KITTI frames are."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell starts what runs in the background with SIGINT ignored, and its children inherit that;
+# the tests of Ctrl-C need the ordinary handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
