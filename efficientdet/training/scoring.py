@@ -95,8 +95,6 @@ def zero_shot(
     detections = validator.detect(Detector(model, config))
     mapped = class_map.to_kitti(detections, entries, records.label_map)
     console.print(mapped.table())
-    if mapped.left_out:
-        say(f"no counterpart in COCO, left out of every mean: {', '.join(mapped.left_out)}")
     say("\nwith the class map:")
     judge(validator.truths, mapped.detections, mapped.label_map).print_table(console)
     say("\nwithout it, COCO ids read as KITTI ids (what a bare evaluation does):")

@@ -171,7 +171,7 @@ def _decide_batch_norm(
     micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
     the parts that are frozen as a whole keep theirs.)
     """
-    micro = (batch_size or FROZEN_BN_BELOW) // config.grad_accum_steps
+    micro = max(1, (batch_size or 1) // config.grad_accum_steps)  # auto: likely a small card
     if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
         return config
     say(f"BatchNorm statistics stay as loaded: {micro} images in a micro-batch are too few")
