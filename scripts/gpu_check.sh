@@ -15,7 +15,7 @@ else
 What you can do:
   1. An old driver is the usual reason: nvidia-smi must show CUDA 12.5 or newer at its top right.
   2. A card newer than TensorFlow's kernels (compute capability above 9.0) compiles them at the first
-     start, which takes up to half an hour once; or use JAX, which has them:
+     start, which takes long once; or use JAX, which has them:
        .venv/bin/pip install "jax[cuda12]" && export KERAS_BACKEND=jax
   3. Train on the CPU: export CUDA_VISIBLE_DEVICES=-1
 TXT

@@ -35,7 +35,7 @@ command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && G
 STAMP=.venv/.installed
 WANTED="$(cat requirements.txt "$REQUIREMENTS" pyproject.toml | cksum) $EXTRA $GPU $PWD"
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
-  echo "installing (about a minute; more with a GPU, whose libraries are 3 GB)"
+  echo "installing (about a minute; longer with a GPU, whose libraries are large)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
   [ -n "$GPU" ] && .venv/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]>=2.21,<2.23"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .

@@ -10,7 +10,7 @@ from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.model import freeze
-from efficientdet.model.detector import automl_names, build_detector, part_of
+from efficientdet.model.detector import build_detector, part_of
 from efficientdet.training.ladder import next_rung
 from efficientdet.training.optimizers import make_optimizer
 from efficientdet.training.precision import compute_policy
@@ -140,7 +140,3 @@ class Learner:
         del self.step, self.state, self.model
         self.build()
         self.state.load(arrays)
-
-    def named_variables(self) -> dict[str, keras.Variable]:
-        """AutoML name -> variable of the model."""
-        return automl_names(self.model)
