@@ -38,6 +38,11 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "num_epochs", None, "Epochs; the default is the hyper-parameter num_epochs.", lower_bound=0
 )
+flags.DEFINE_float(
+    "max_train_minutes", None,
+    "End after so much training, earlier starts of the run counted, evaluations not.",
+    lower_bound=0,
+)  # fmt: skip
 flags.DEFINE_integer(
     "num_examples_per_epoch", None, "Default: the number in the manifest.", lower_bound=1
 )
@@ -152,6 +157,7 @@ def _train() -> None:
         batch_size=_batch_size(),
         eval_batch_size=FLAGS.eval_batch_size,
         num_examples=FLAGS.num_examples_per_epoch,
+        max_minutes=FLAGS.max_train_minutes,
         eval_samples=FLAGS.eval_samples,
         save_steps=FLAGS.save_checkpoints_steps,
         keep=FLAGS.keep_checkpoints,

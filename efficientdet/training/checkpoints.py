@@ -5,7 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ class Progress:
 
     `epoch` and `step_in_epoch` count what is done. `data_epoch` and `data_examples` are the
     position in the input: they differ from the former when `num_examples_per_epoch` is not the
-    number of records.
+    number of records. `seconds` is the time spent in training, over all starts.
     """
 
     step: int = 0
@@ -35,6 +35,7 @@ class Progress:
     lr_factor: float = 1.0  # halved by each return from non-finite losses
     bad_streak: int = 0
     rollbacks: int = 0
+    seconds: float = field(default=0.0, compare=False)  # no two runs take the same
 
     @property
     def schedule_step(self) -> int:

@@ -60,6 +60,7 @@ def train(
     batch_size: int | None,
     eval_batch_size: int,
     num_examples: int | None,
+    max_minutes: float | None,
     eval_samples: int | None,
     save_steps: int,
     keep: int,
@@ -73,6 +74,7 @@ def train(
         overrides: hyper-parameters of the command line.
         batch_size: images an update; None: the most that fits.
         num_examples: images an epoch; None: those of the records.
+        max_minutes: end after so much training, earlier starts of the run counted; None: never.
     """
     console = Console()
     say = printer(console)
@@ -105,6 +107,7 @@ def train(
         num_epochs=config.num_epochs,
         save_steps=save_steps,
         best_metric=best_metric,
+        max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
     )
     batches = _training_batches(records, config, batch_size, examples)
     if preflight:
@@ -151,7 +154,11 @@ def train(
     say(_headline(learner, plan, records))
     console.print(learner.freeze_report.table())
     trainer.fit()
-    say(f"done: {trainer.progress.step} steps, checkpoints and metrics in {run.path}")
+    progress = trainer.progress
+    say(
+        f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
+        f"checkpoints and metrics in {run.path}"
+    )
 
 
 def _largest_batch(learner: Learner, records: RecordSet) -> int:

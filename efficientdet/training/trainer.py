@@ -33,6 +33,7 @@ class Plan:
         steps_per_epoch: updates between two evaluations.
         save_steps: updates between two checkpoints, apart from those at the end of an epoch.
         best_metric: name of the metric by which the best checkpoint is kept.
+        max_seconds: end after so much time in training, evaluations not counted.
     """
 
     batch_size: int
@@ -40,6 +41,7 @@ class Plan:
     num_epochs: int
     save_steps: int = 1000
     best_metric: str = "AP"
+    max_seconds: float = math.inf
 
 
 class Trainer:
@@ -120,10 +122,13 @@ class Trainer:
                 "evaluations: stopping early"
             )
             return True
-        return self.progress.epoch >= self.plan.num_epochs
+        return self.progress.epoch >= self.plan.num_epochs or self._is_out_of_time()
+
+    def _is_out_of_time(self) -> bool:
+        return self.progress.seconds >= self.plan.max_seconds
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
-        """Steps to the end of the present epoch, and a checkpoint there."""
+        """Steps to the end of the present epoch or of the time, and a checkpoint there."""
         progress, plan = self.progress, self.plan
         self.learner.train_heads_only(progress.epoch < self.config.heads_only_epochs)
         for callback in self._callbacks:
@@ -139,6 +144,9 @@ class Trainer:
             if interrupt.received:
                 self._save()
                 interrupt.stop_if_received()
+            if self._is_out_of_time():
+                self._save()
+                return
             if self.progress.step % plan.save_steps == 0:
                 self._save()
         self.progress.epoch += 1
@@ -162,6 +170,7 @@ class Trainer:
         logs = self.learner.update(batch, step=progress.step, learning_rate=rate)
         seconds = time.monotonic() - start
         progress.step += 1
+        progress.seconds += seconds
         progress.step_in_epoch += 1
         progress.data_examples += self.plan.batch_size
         if logs["finite"] or logs["loss_scale"] > 1.0:  # overflow in float16 is part of the game
@@ -212,6 +221,7 @@ class Trainer:
     def _go_back(self) -> None:
         """Returns to the last checkpoint, at half the learning rate."""
         rollbacks, factor = self.progress.rollbacks + 1, self.progress.lr_factor / 2
+        seconds = self.progress.seconds
         if rollbacks > MAX_ROLLBACKS:
             raise UserError(
                 f"the loss was not finite {BAD_STREAK} times in a row, {rollbacks} times over, the "
@@ -220,7 +230,7 @@ class Trainer:
             )
         self.resume()
         self.progress = dataclasses.replace(
-            self.progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0
+            self.progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0, seconds=seconds
         )
         self._save()
         self._say(
@@ -229,8 +239,9 @@ class Trainer:
         )
 
     def _evaluation_is_due(self) -> bool:
-        """Whether an epoch has just ended whose evaluation is not in the log."""
-        if self._evaluate is None or self.progress.epoch == 0 or self.progress.step_in_epoch:
+        """Whether an epoch, or the time, has just ended and its evaluation is not in the log."""
+        at_an_end = self.progress.step_in_epoch == 0 or self._is_out_of_time()
+        if self._evaluate is None or self.progress.step == 0 or not at_an_end:
             return False
         return all(record["step"] != self.progress.step for record in self._log.read("eval"))
 

@@ -5,6 +5,8 @@ the last bit: a step that is left out, repeated or given another batch shows.
 """
 
 import dataclasses
+import itertools
+import math
 import os
 import resource
 import signal
@@ -136,6 +138,7 @@ class Run:
         save_steps: int = 1000,
         evaluate: Evaluate | None = None,
         best_metric: str = "AP",
+        max_seconds: float = math.inf,
     ):
         self.folder, self.said, self.recorder = folder, [], Recorder()
         self.learner, self._batch_size = Learner(config), batch_size
@@ -147,6 +150,7 @@ class Run:
             num_epochs,
             save_steps=save_steps,
             best_metric=best_metric,
+            max_seconds=max_seconds,
         )
         self.trainer = Trainer(
             self.learner, plan, self.checkpoints, self.log, batches=self._batches,
@@ -230,6 +234,24 @@ def test_checkpoints_by_steps_and_at_the_end_of_each_epoch(tmp_path: Path) -> No
     run.checkpoints.save = lambda arrays, at: (saved.append(at.step), save(arrays, at))
     run.fit()
     assert saved == [0, 3, 4, 6, 8]
+
+
+def test_it_ends_when_its_time_is_up_and_goes_on_when_given_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a step takes two seconds
+    monkeypatch.setattr("efficientdet.training.trainer.time", clock)
+    first = Run(tmp_path, max_seconds=12.0, evaluate=Evaluate()).fit()
+    assert first.trainer.progress.step == 6  # in the middle of the second epoch
+    assert first.eval_steps() == [4, 6]
+    again = Run(tmp_path, max_seconds=12.0, evaluate=Evaluate()).fit()
+    assert (again.trainer.progress.step, again.eval_steps()) == (6, [4, 6])
+    rest = Run(tmp_path, max_seconds=16.0, evaluate=Evaluate()).fit()
+    assert rest.eval_steps() == [4, 6, 8]
+    longer = Run(tmp_path, evaluate=Evaluate()).fit()
+    assert longer.eval_steps() == [4, 6, 8, 12]
+    assert longer.weight == Run(tmp_path / "in_one_go").fit().weight
 
 
 def test_the_learning_rate_follows_schedule_and_batch(tmp_path: Path) -> None:
