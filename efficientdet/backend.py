@@ -1,5 +1,7 @@
 """All that differs between the TensorFlow and the JAX backend in a training step."""
 
+import resource
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -159,6 +161,16 @@ def device() -> str:
         return jax.devices()[0].device_kind
     gpu = tf.config.list_physical_devices("GPU")[0]
     return tf.config.experimental.get_device_details(gpu).get("device_name", "gpu")
+
+
+def peak_memory() -> int:
+    """Most bytes so far at once: on the GPU, or of this process where there is none."""
+    if not has_gpu():
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if IS_JAX:
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]
 
 
 def limit_memory(megabytes: int) -> None:

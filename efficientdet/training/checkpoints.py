@@ -35,6 +35,7 @@ class Progress:
     lr_factor: float = 1.0  # halved by each return from non-finite losses
     bad_streak: int = 0
     rollbacks: int = 0
+    batch_size: int = 0  # of the last start
     seconds: float = field(default=0.0, compare=False)  # no two runs take the same
 
     @property
@@ -117,6 +118,8 @@ class Checkpoints:
             with atomic_path(archive / f"{self.prefix(step).name}{suffix}") as temporary:
                 shutil.copyfile(f"{self.prefix(step)}{suffix}", temporary)
         self._write_state_file(archive, [self.prefix(step).name])
+        for unfinished in archive.glob(".*.tmp"):  # of a run that was killed
+            unfinished.unlink()
         for old in archive.glob("model.ckpt-*"):
             if not old.name.startswith(f"{self.prefix(step).name}."):
                 old.unlink()

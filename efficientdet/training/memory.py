@@ -5,13 +5,20 @@
 prints the memory of a step for batches of 1 to 16 images in float32, with mixed precision, and with
 rematerialised blocks besides. The step is traced, not run: each tensor lives from the operation
 that makes it to the last one that reads it, and the most that lives at once is what the step needs.
-The workspace of cuDNN and the CUDA context (0.3 to 1 GB) come on top. --measure runs real steps on
-the GPU that is there.
+The workspace of cuDNN and the CUDA context (0.3 to 1 GB) come on top.
+
+--measure runs real steps on the GPU that is there, each column in a process of its own; without a
+GPU it shows the memory of that whole process.
 """
 
+import contextlib
 import dataclasses
-import gc
+import multiprocessing
+import statistics
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from absl import flags
@@ -20,13 +27,14 @@ from efficientdet import command
 from efficientdet.config import Config, parse_hparams
 from efficientdet.errors import UsageError
 
-BATCHES = (1, 2, 4, 8, 16)
 MODES = {
     "float32": {},
     "mixed": {"mixed_precision": True},
     "mixed + remat": {"mixed_precision": True, "grad_checkpoint": True},
 }
+CPU_MODES = {"float32": {}, "float32 + remat": {"grad_checkpoint": True}}
 MAX_INSTANCES = 32
+TIMED_STEPS = 5
 # These hand on the memory of what they read.
 _ALIASES = frozenset(("Identity", "Reshape", "ReadVariableOp", "Const", "Placeholder", "Squeeze"))
 
@@ -139,36 +147,43 @@ def _walk(operations: list) -> int:
     return peak
 
 
-def measure(config: Config, batch_size: int) -> tuple[int, float] | None:
-    """(peak bytes, images a second) of real steps on the GPU, or None where they do not fit."""
-    import time
+def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float] | None]:
+    """(peak bytes, images a second) of real steps; None from the first batch on that does not fit.
 
-    import numpy as np
-    import tensorflow as tf
-
+    The peak is that of the whole process until then: give it a fresh one, and ascending sizes.
+    """
+    _import_tensorflow_quietly()
     from efficientdet import backend
     from efficientdet.training.learner import Learner
 
-    tf.config.experimental.reset_memory_stats("GPU:0")
-    height, width = config.image_hw
+    learner, found = Learner(config), []
+    for batch_size in batch_sizes:
+        try:
+            seconds = _median_step(learner, batch_size)
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            break
+        found.append((backend.peak_memory(), batch_size / seconds))
+    return found + [None] * (len(batch_sizes) - len(found))
+
+
+def _median_step(learner, batch_size: int) -> float:
+    """Seconds of a step, the first one left out."""
+    import numpy as np
+
+    height, width = learner.config.image_hw
     batch = {
         "images": np.zeros((batch_size, height, width, 3), np.float32),
         "boxes": np.tile(np.float32([[20, 30, 90, 160]]), (batch_size, MAX_INSTANCES, 1)),
         "classes": np.ones((batch_size, MAX_INSTANCES), np.int32),
     }
-    learner = Learner(config)
-    try:
-        seconds = []
-        for step in range(6):
-            start = time.monotonic()
-            learner.step(batch, step=step, learning_rate=0.0)
-            seconds.append(time.monotonic() - start)
-    except Exception as error:
-        if backend.is_out_of_memory(error):
-            return None
-        raise
-    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"]
-    return peak, batch_size / sorted(seconds[1:])[2]
+    seconds = []
+    for step in range(TIMED_STEPS + 1):
+        start = time.monotonic()
+        learner.step(batch, step=step, learning_rate=0.0)
+        seconds.append(time.monotonic() - start)
+    return statistics.median(seconds[1:])
 
 
 def main() -> None:
@@ -177,45 +192,58 @@ def main() -> None:
     if FLAGS.image_size:
         overrides["image_size"] = FLAGS.image_size
     config = Config.for_model(FLAGS.model_name).override(overrides)
-    from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
+    batch_sizes = _batch_sizes()
+    _import_tensorflow_quietly()
     import keras
+
+    if keras.backend.backend() != "tensorflow" and not FLAGS.measure:
+        raise UsageError("the estimate walks through TensorFlow's graph: unset KERAS_BACKEND")
     from rich.console import Console
     from rich.table import Table
 
     from efficientdet import backend
 
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError("the estimate walks through TensorFlow's graph: unset KERAS_BACKEND")
-    if FLAGS.measure and not backend.has_gpu():
-        raise UsageError("--measure: there is no GPU here")
-    console = Console()
+    column = _measured if FLAGS.measure else _estimated
+    modes = CPU_MODES if FLAGS.measure and not backend.has_gpu() else MODES
+    console, columns = Console(), []
     height, width = config.image_hw
     table = Table(title=f"{config.name} at {width}x{height}: GB in a training step")
     table.add_column("images in a micro-batch", justify="right")
-    columns = []
-    for name, changes in MODES.items():
+    for name, changes in modes.items():
         table.add_column(name, justify="right")
         with console.status(f"{name} ..."):
-            chosen = dataclasses.replace(config, **changes)
-            columns.append(_measured(chosen) if FLAGS.measure else _estimated(chosen))
-    for row, batch_size in enumerate(BATCHES):
-        table.add_row(str(batch_size), *(column[row] for column in columns))
-    table.caption = "measured" if FLAGS.measure else "estimated from the graph, see --help"
+            columns.append(column(dataclasses.replace(config, **changes), batch_sizes))
+    for row, batch_size in enumerate(batch_sizes):
+        table.add_row(str(batch_size), *(cells[row] for cells in columns))
+    table.caption = "estimated from the graph, see --help"
+    if FLAGS.measure:
+        table.caption = f"measured: {keras.backend.backend()} on {backend.device()}" + (
+            "" if backend.has_gpu() else ", the whole process"
+        )
     console.print(table)
 
 
-def _estimated(config: Config) -> list[str]:
+def _import_tensorflow_quietly() -> None:
+    with contextlib.suppress(ModuleNotFoundError):  # JAX alone can measure, too
+        from efficientdet import quiet_tensorflow  # noqa: F401
+
+
+def _batch_sizes() -> list[int]:
+    if not all(size.isdigit() and int(size) for size in FLAGS.batch_sizes):
+        raise UsageError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: expected numbers like 1,2")
+    return sorted(map(int, FLAGS.batch_sizes))
+
+
+def _estimated(config: Config, batch_sizes: Sequence[int]) -> list[str]:
     memory = estimate(config)
-    return [f"{memory.total(batch_size) / 2**30:.1f}" for batch_size in BATCHES]
+    return [f"{memory.total(batch_size) / 2**30:.1f}" for batch_size in batch_sizes]
 
 
-def _measured(config: Config) -> list[str]:
-    cells = []
-    for batch_size in BATCHES:
-        gc.collect()
-        found = measure(config, batch_size)
-        cells.append(f"{found[0] / 2**30:.1f}, {found[1]:.1f} img/s" if found else "does not fit")
-    return cells
+def _measured(config: Config, batch_sizes: Sequence[int]) -> list[str]:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
+        found = pool.submit(measure, config, batch_sizes).result()
+    return [f"{one[0] / 2**30:.1f}, {one[1]:.1f} img/s" if one else "does not fit" for one in found]
 
 
 if __name__ == "__main__":
@@ -227,5 +255,6 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer("num_classes", 8, "Classes.", lower_bound=1)
     flags.DEFINE_string("hparams", "", "Hyper-parameters, as for main.py.")
-    flags.DEFINE_bool("measure", False, "Run real steps on the GPU instead.")
+    flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "Images in a micro-batch.")
+    flags.DEFINE_bool("measure", False, "Run real steps instead, on the GPU if there is one.")
     sys.exit(command.run(main))

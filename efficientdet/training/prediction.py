@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.progress import track
 from efficientdet.checkpoint.stored import require
 from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
@@ -50,6 +51,7 @@ def predict(
     say = printer(console)
     run = RunDirectory(model_dir, say)
     paths = find_images(images, image_list)[:max_images]
+    _require_distinct_names(paths)
     label_map = run.label_map(None)
     config = run.config(model_name, overrides, label_map)
     path = ckpt or newest_checkpoint(run.path)
@@ -76,6 +78,16 @@ def predict(
     write_kitti(folder / "results", found, label_map)
     write_coco(folder / "detections.json", found)
     say(f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json")
+
+
+def _require_distinct_names(paths: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    for path in paths:
+        if (other := first.setdefault(path.stem, path)) is not path:
+            raise UserError(
+                f"{other} and {path} have one name, and so would what is written about them; take "
+                "two commands, each with its own --output_dir"
+            )
 
 
 def _thresholds(

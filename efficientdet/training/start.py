@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,10 +12,12 @@ import numpy as np
 from rich.console import Console
 
 from efficientdet import backend
+from efficientdet.checkpoint.report import RestoreReport
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
-from efficientdet.config import Config
+from efficientdet.config import Config, nearest
 from efficientdet.console import printer
+from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
@@ -46,6 +48,21 @@ class Start:
     def path(self) -> str | None:
         """The checkpoint to read, if any."""
         return self.ckpt or self.backbone_ckpt
+
+    def load_into(self, learner: Learner, label_map: LabelMap) -> RestoreReport:
+        """Restores the model's weights from `path`; the averages begin with them."""
+        report = restore(
+            learner.model,
+            self.path,
+            learner.config,
+            label_map=label_map,
+            backbone_only=self.backbone_ckpt is not None,
+            classes=self.classes,
+            init_classes=self.init_classes,
+            allow_partial=self.allow_partial,
+        )
+        learner.state.reset_shadows()
+        return report
 
 
 def train(
@@ -98,8 +115,16 @@ def train(
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
 
+    evaluate = None
+    if validation:
+        count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
+        validator = Validator(
+            validation, config, eval_batch_size, num_images=count, console=console
+        )
+        _check_metric(best_metric, validator.metric_names)
+        evaluate = EpochEvaluation(validator, run.path / "eval")
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
-    batch_size = batch_size or _largest_batch(learner, records)
+    batch_size = batch_size or _fitting_batch(checkpoints, learner, records)
     examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
     plan = Plan(
         batch_size,
@@ -114,13 +139,6 @@ def train(
         before_start.check_disk(learner.model, run.path, keep=keep)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
             before_start.draw_batch(first, run.path / "preflight.png", config=config)
-    evaluate = None
-    if validation:
-        count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
-        validator = Validator(
-            validation, config, eval_batch_size, num_images=count, console=console
-        )
-        evaluate = EpochEvaluation(validator, run.path / "eval")
     log = MetricsLog(run.path / "metrics.jsonl")
     trainer = Trainer(
         learner,
@@ -137,19 +155,9 @@ def train(
             say(f"{start.path} is not read again: the run is past its start")
         say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
     elif start.path:
-        report = restore(
-            learner.model,
-            start.path,
-            config,
-            label_map=label_map,
-            backbone_only=start.backbone_ckpt is not None,
-            classes=start.classes,
-            init_classes=start.init_classes,
-            allow_partial=start.allow_partial,
-        )
+        report = start.load_into(learner, label_map)
         console.print(report.table())
         report.write(run.path)
-        learner.state.reset_shadows()
     run.write(config, label_map)  # from here on it is a run: all that could be refused was
     say(_headline(learner, plan, records))
     console.print(learner.freeze_report.table())
@@ -161,7 +169,20 @@ def train(
     )
 
 
-def _largest_batch(learner: Learner, records: RecordSet) -> int:
+def _check_metric(name: str, known: Sequence[str]) -> None:
+    """Now, and not after the first epoch."""
+    if name not in known:
+        raise UsageError(
+            f"--best_metric={name}: these validation records have no such metric"
+            f"{nearest(name, known)}"
+        )
+
+
+def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSet) -> int:
+    """The batch of a run that goes on, so that its optimisation stays the same; else what fits."""
+    loaded = checkpoints.load_latest()
+    if loaded and loaded[1].batch_size:
+        return loaded[1].batch_size
     if not backend.has_gpu():
         raise UsageError(
             "--train_batch_size=auto tries what fits on the GPU, and there is none; say a number"

@@ -204,6 +204,7 @@ class Trainer:
             self.progress.data_examples = 0
 
     def _save(self) -> None:
+        self.progress.batch_size = self.plan.batch_size
         self._checkpoints.save(self.learner.state.arrays(), self.progress)
 
     def _keep_bad_batch(self, batch: Batch, logs: Mapping[str, float]) -> None:

@@ -91,6 +91,12 @@ class Validator:
         self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
         self._split = records.manifest.split if records.manifest else "unknown"
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What an evaluation will name; no metric for what these images have no object of."""
+        losses = ("val_det_loss", "val_cls_loss", "val_box_loss")
+        return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
+
     def __call__(self, detector: Detector) -> Evaluated:
         """Runs `detector` over everything and scores it.
 

@@ -23,7 +23,7 @@ from efficientdet.training.checkpoints import Checkpoints, Progress
 
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
-    lr_factor=0.5, bad_streak=1, rollbacks=1, seconds=1.5,
+    lr_factor=0.5, bad_streak=1, rollbacks=1, seconds=1.5, batch_size=4,
 )  # fmt: skip
 
 
@@ -231,6 +231,7 @@ def test_saved_again_at_the_same_step_the_newer_one_counts(checkpoints: Checkpoi
 def test_the_best_stays_in_the_archive(checkpoints: Checkpoints) -> None:
     archive = checkpoints.folder / "archive"
     checkpoints.archive(10, "AP", 0.25, {"AP": 0.25, "AP50": 0.5})
+    (archive / f".model.ckpt-12{DATA_SUFFIX}.1.tmp").write_bytes(b"half")  # killed meanwhile
     checkpoints.archive(15, "AP", 0.31, {"AP": 0.31, "AP50": 0.6})
     assert files(archive) == {
         "checkpoint", f"model.ckpt-15{DATA_SUFFIX}", f"model.ckpt-15{INDEX_SUFFIX}",

@@ -6,7 +6,8 @@ import sys
 import pytest
 import tensorflow as tf
 
-from efficientdet.training.memory import Memory, _walk
+from efficientdet.config import Config
+from efficientdet.training.memory import Memory, _walk, measure
 
 KB = 1000  # a tensor of 250 float32
 
@@ -51,12 +52,29 @@ def test_gradients_keep_what_the_forward_pass_made() -> None:
     assert 10 * KB <= peak(gradient) <= 14 * KB
 
 
+def test_measuring_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Learner:
+        def __init__(self, config: Config):
+            self.config = config
+
+        def step(self, batch: dict, **arguments: float) -> None:
+            assert batch["images"].shape[1:] == (64, 128, 3)
+            if len(batch["images"]) > 2:
+                raise MemoryError("injected")
+
+    monkeypatch.setattr("efficientdet.training.learner.Learner", Learner)
+    found = measure(Config(image_size="128x64"), [1, 2, 4, 8])
+    assert found[2:] == [None, None]
+    assert all(peak > 1e6 and rate > 0 for peak, rate in found[:2])
+
+
 @pytest.mark.parametrize(
     ("flag", "line"),
     [
         ("--image_size=wide", "image_size='wide': expected pixels"),
         ("--model_name=d0", "unknown model 'd0'"),
         ("--hparams=seeed=1", "'seeed'; did you mean 'seed'?"),
+        ("--batch_sizes=1,many", "--batch_sizes=1,many: expected numbers"),
     ],
 )
 def test_bad_flags_are_one_line(flag: str, line: str) -> None:
