@@ -1,6 +1,7 @@
 """All that differs between the TensorFlow and the JAX backend in a training step."""
 
-import resource
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -102,6 +103,12 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def misses_a_gpu() -> bool:
+    """Whether there is an NVIDIA driver, nobody chose the CPU, and yet no GPU is seen."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return shutil.which("nvidia-smi") is not None and not chosen and not has_gpu()
+
+
 def has_bfloat16() -> bool:
     """Whether the GPU computes in bfloat16 (compute capability 8.0, Ampere, and newer)."""
     if IS_JAX:
@@ -166,6 +173,8 @@ def device() -> str:
 def peak_memory() -> int:
     """Most bytes so far at once: on the GPU, or of this process where there is none."""
     if not has_gpu():
+        import resource  # not on Windows
+
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if IS_JAX:

@@ -17,6 +17,11 @@ def compute_policy(config: Config) -> str:
 
 
 def explain_precision(config: Config, say: Callable[[str], None]) -> None:
-    """Says when mixed precision was asked for where there is no GPU."""
+    """Says when a GPU is not used, and when mixed precision was asked for without one."""
+    if backend.misses_a_gpu():
+        say(
+            "warning: this machine has an NVIDIA driver, but no GPU is seen and all is computed on "
+            "the CPU; bash scripts/gpu_check.sh says why (CUDA_VISIBLE_DEVICES=-1 means the CPU)"
+        )
     if config.mixed_precision and not backend.has_gpu():
         say("mixed_precision=True: no GPU here, computing in float32")
