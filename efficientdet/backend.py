@@ -1,5 +1,6 @@
 """All that differs between the TensorFlow and the JAX backend in a training step."""
 
+import logging
 import os
 import shutil
 import sys
@@ -11,11 +12,17 @@ import numpy as np
 
 from efficientdet.errors import UsageError
 
+# How CUDA, cuDNN and XLA say it, where it is not an error of its own.
+_RUNTIME_ERRORS = ("XlaRuntimeError", "JaxRuntimeError", "InternalError", "UnknownError")
+_OUT_OF_MEMORY = ("resource exhausted", "out of memory", "alloc failed", "failed to allocate")
+
 Tensors = Any  # a nest of tensors
 IS_JAX = keras.backend.backend() == "jax"
 
 if IS_JAX:
     import jax
+
+    logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every TPU that is not there
 else:
     import tensorflow as tf
 
@@ -120,14 +127,10 @@ def has_bfloat16() -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` is the device's report that memory ran out, on either backend."""
-    if not IS_JAX and isinstance(error, tf.errors.ResourceExhaustedError):
+    if type(error).__name__ in ("ResourceExhaustedError", "MemoryError"):
         return True
-    if isinstance(error, MemoryError):
-        return True
-    text = str(error)
-    return type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError", "InternalError") and any(
-        sign in text for sign in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
-    )
+    text = str(error).lower().replace("_", " ")
+    return type(error).__name__ in _RUNTIME_ERRORS and any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def use_all_devices() -> int:

@@ -114,7 +114,6 @@ def train(
     explain_precision(config, say)
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
-
     evaluate = None
     if validation:
         count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
@@ -123,6 +122,7 @@ def train(
         )
         _check_metric(best_metric, validator.metric_names)
         evaluate = EpochEvaluation(validator, run.path / "eval")
+
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
     batch_size = batch_size or _fitting_batch(checkpoints, learner, records)
     examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
@@ -139,6 +139,7 @@ def train(
         before_start.check_disk(learner.model, run.path, keep=keep)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
             before_start.draw_batch(first, run.path / "preflight.png", config=config)
+
     log = MetricsLog(run.path / "metrics.jsonl")
     trainer = Trainer(
         learner,
@@ -150,14 +151,7 @@ def train(
         callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
         say=say,
     )
-    if trainer.resume():
-        if start.path:
-            say(f"{start.path} is not read again: the run is past its start")
-        say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
-    elif start.path:
-        report = start.load_into(learner, label_map)
-        console.print(report.table())
-        report.write(run.path)
+    _resume_or_load(trainer, start, run, label_map, console)
     run.write(config, label_map)  # from here on it is a run: all that could be refused was
     say(_headline(learner, plan, records))
     console.print(learner.freeze_report.table())
@@ -167,6 +161,21 @@ def train(
         f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
         f"checkpoints and metrics in {run.path}"
     )
+
+
+def _resume_or_load(
+    trainer: Trainer, start: Start, run: RunDirectory, label_map: LabelMap, console: Console
+) -> None:
+    """Brings the learner to the run's newest checkpoint, else to the weights to start from."""
+    say = printer(console)
+    if trainer.resume():
+        if start.path:
+            say(f"{start.path} is not read again: the run is past its start")
+        say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
+    elif start.path:
+        report = start.load_into(trainer.learner, label_map)
+        console.print(report.table())
+        report.write(run.path)
 
 
 def _check_metric(name: str, known: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientdet.config import Config
+from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset import coverage
 from efficientdet.dataset.kitti import parse_labels
 from efficientdet.dataset.statistics import Objects, Statistics
@@ -94,14 +94,29 @@ DESIGN = {
 }
 
 
+def missed(kitti: Objects, chosen: Config) -> tuple[float, ...]:
+    measured = coverage.measure(kitti, Anchors(chosen).boxes, chosen.image_hw)
+    groups = ("all", "Car", "Pedestrian", "Cyclist", "small", "medium", "large")
+    return tuple(round(100 * measured.missed[name], 1) for name in groups)
+
+
 @pytest.mark.parametrize("setting", DESIGN)
 def test_the_table_of_the_design(all_of_kitti, setting):
     size, scale = setting
-    chosen = config(size, anchor_scale=scale)
-    measured = coverage.measure(all_of_kitti, Anchors(chosen).boxes, chosen.image_hw)
-    groups = ("all", "Car", "Pedestrian", "Cyclist", "small", "medium", "large")
-    found = tuple(round(100 * measured.missed[name], 1) for name in groups)
-    assert found == DESIGN[setting]
+    assert missed(all_of_kitti, config(size, anchor_scale=scale)) == DESIGN[setting]
+
+
+# The last rows of README's table.
+README = {
+    "anchor_scale=2.5,aspect_ratios=1.08*2.16*0.4": (0.7, 0.2, 2.9, 4.1, 3.0, 0.3, 0.0),
+    "min_level=2": (0.4, 0.1, 1.6, 0.9, 0.9, 0.4, 0.1),
+}
+
+
+@pytest.mark.parametrize("hparams", README)
+def test_the_table_of_the_readme(all_of_kitti, hparams):
+    chosen = config("1280x384", **parse_hparams(hparams))
+    assert missed(all_of_kitti, chosen) == README[hparams]
 
 
 def test_fitted_anchors_lose_less_and_keep_the_order_of_the_ratios(all_of_kitti):
