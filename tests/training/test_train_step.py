@@ -148,6 +148,25 @@ def test_no_rung_left_is_one_clear_line() -> None:
         learner.update(_batch(0, size=1), step=0, learning_rate=0.0)
 
 
+def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> None:
+    learner = Learner(_config(optimizer="adam"))
+    before, step, sizes = learner.state.arrays(), learner.step, []
+
+    def small_card(batch: dict, **arguments: float) -> dict:
+        sizes.append(len(batch["images"]))
+        if sizes[-1] > 2:
+            raise MemoryError("injected")
+        return step(batch, **arguments)
+
+    learner.step = small_card
+    assert learner.largest_batch(64, 128, 5) == 2
+    assert sizes == [1, 2, 4]
+    _assert_close(learner.state.arrays(), before, 0.0)
+    learner.step = lambda batch, **arguments: small_card({"images": [0] * 9}, **arguments)
+    with pytest.raises(UserError, match="out of memory with one image"):
+        learner.largest_batch(64, 128, 5)
+
+
 def test_heads_only_leaves_the_rest_alone() -> None:
     learner = Learner(_config())
     learner.train_heads_only(True)
