@@ -228,6 +228,7 @@ def before_after(
 ) -> np.ndarray:
     """Frames with pedestrians or cyclists: found by the first row on the left, the last right."""
     index, label_map = RecordIndex(records.files), records.label_map
+    ends = [(row, {f.source_id: f for f in found[i]}) for i, row in ((0, rows[0]), (-1, rows[-1]))]
     numbers = [
         i for i, t in enumerate(truths) if {"Pedestrian", "Cyclist"} & {o.type for o in t.objects}
     ]
@@ -237,10 +238,10 @@ def before_after(
         example = parse_example(index.read(tf.constant(number, tf.int64)))
         image = tf.io.decode_image(example["image"], 3, expand_animations=False).numpy()
         truth = truths[number]
-        for row, frames in ((rows[0], found[0]), (rows[-1], found[-1])):
-            frame = {f.source_id: f for f in frames}[truth.source_id]
-            picture = draw_truth(image, truth, label_map)
-            pictures.append(draw_detections(picture, frame, label_map, _thresholds(row, label_map)))
+        for row, frames in ends:
+            picture, thresholds = draw_truth(image, truth, label_map), _thresholds(row, label_map)
+            picture = draw_detections(picture, frames[truth.source_id], label_map, thresholds)
+            pictures.append(picture)
             captions.append(f"{truth.source_id}   {row.title if row is rows[0] else 'recipe'}")
     return sheet(pictures, 2, captions, cell_width=900)
 

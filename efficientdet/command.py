@@ -13,7 +13,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from absl import app, flags
 
-from efficientdet.errors import Stopped, UsageError, UserError
+from efficientdet.errors import Stopped, UsageError, UserError, one_line
 
 
 def run(main: Callable[[], None]) -> None:
@@ -41,7 +41,8 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        raise UsageError(f"{str(error).rstrip(' ?')}. Run with --help to see the flags.") from None
+        text = one_line(error).rstrip(" .?")  # absl has a line for each flag that is missing
+        raise UsageError(f"{text}. Run with --help to see the flags.") from None
     except SystemExit:  # after --help, which absl takes for a failure
         sys.exit(0)
 

@@ -94,7 +94,9 @@ class Validator:
     @property
     def metric_names(self) -> list[str]:
         """What an evaluation will name; no metric for what these images have no object of."""
-        losses = ("val_det_loss", "val_cls_loss", "val_box_loss")
+        losses = ["val_det_loss", "val_cls_loss", "val_box_loss"]
+        if self._config.iou_loss_type:
+            losses.append("val_box_iou_loss")
         return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
 
     def __call__(self, detector: Detector) -> Evaluated:

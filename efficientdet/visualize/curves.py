@@ -77,7 +77,7 @@ def _finish(figure: Figure, plots: Mapping[str, Axes]) -> Figure:
         plot.grid(color="#dddddd", linewidth=0.6)
         plot.spines[["top", "right"]].set_visible(False)
         if plot.lines:
-            plot.legend(loc="lower left", fontsize=8, edgecolor="none", framealpha=0.85)
+            plot.legend(loc="upper right", fontsize=8, edgecolor="none", framealpha=0.85)
         else:
             plot.text(0.5, 0.5, "no ground truth", ha="center", color="#888888")
     return figure
