@@ -59,7 +59,7 @@ def random_scale(
         scale_min, scale_max: 1.0 is the size at which the whole image just fits.
 
     Returns:
-        The sample, float32, no larger than `output_size`; float32 scalar, input over source pixels.
+        The sample, float32, no larger than `output_size`; its `geometry.image_scale`.
     """
     scale_seed, crop_seed = tf.unstack(tf.random.split(seed))
     size = geometry.size_of(image)
@@ -71,7 +71,7 @@ def random_scale(
     window = tf.where(resized > output_size, tf.clip_by_value(shown, 1, size), size)
     corner = _uniform_int(crop_seed, size - window)
     sample = geometry.crop(image, boxes, classes, corner, window, min_visible=min_visible)
-    return geometry.resize(*sample, target), scale
+    return geometry.resize(*sample, target), geometry.image_scale(window, target)
 
 
 def random_crop(

@@ -67,9 +67,18 @@ def resize(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, size: tf.Tens
 def letterbox(
     image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, output_size: tuple[int, int]
 ) -> tuple[Sample, tf.Tensor]:
-    """Resized to just fit `output_size`, not yet padded; and the scale, output over source."""
-    scale = fit_scale(size_of(image), output_size)
-    return resize(image, boxes, classes, scaled_size(size_of(image), scale)), scale
+    """Resized to just fit `output_size`, not yet padded; and its `image_scale`."""
+    size = size_of(image)
+    resized = scaled_size(size, fit_scale(size, output_size))
+    return resize(image, boxes, classes, resized), image_scale(size, resized)
+
+
+def image_scale(size: tf.Tensor, resized: tf.Tensor) -> tf.Tensor:
+    """float32 [2] (y, x): pixels of the resized image times this are pixels of the original.
+
+    Of the sides as they are: whole pixels, so that the axes differ by up to a pixel's share.
+    """
+    return tf.cast(size, tf.float32) / tf.cast(resized, tf.float32)
 
 
 def scale_channels(image: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:

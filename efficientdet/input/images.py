@@ -52,7 +52,7 @@ def image_batches(
         rows += missing * rows[:1]
         batch = {
             "images": np.stack([image.numpy() for image, _ in rows]),
-            "image_scale": np.array([float(scale) for _, scale in rows], np.float32),
+            "image_scale": np.stack([scale.numpy() for _, scale in rows]),
             "original_hw": np.array([image.shape[:2] for image in originals] + missing * [(1, 1)]),
             "source_id": np.array([path.stem for path in chosen] + missing * [""]),
             "valid": np.arange(batch_size) < len(chosen),

@@ -30,12 +30,12 @@ def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
     """What evaluation feeds the network, of one uint8 [h, w, 3] image.
 
     Returns:
-        float32 [H, W, 3]; float32 scalar `image_scale`: pixels of it times this are pixels of
+        float32 [H, W, 3]; float32 [2] `image_scale` (y, x): pixels of it times this are pixels of
         `image`.
     """
     nothing = tf.zeros([0, 4]), tf.zeros([0], tf.int32)
     (image, _, _), scale = geometry.letterbox(image, *nothing, config.image_hw)
-    return finish(image, config), 1.0 / scale
+    return finish(image, config), scale
 
 
 def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
@@ -54,7 +54,7 @@ class InputPipeline:
         boxes: float32 [B, M, 4], ymin xmin ymax xmax in pixels of `images`; 0 where there is none.
         classes: int32 [B, M], 1..K; 0: no object; -1: a region to be ignored.
         source_id: string [B].
-        image_scale: float32 [B]; pixels of `images` times this are pixels of the original.
+        image_scale: float32 [B, 2] (y, x): pixels of the original for a pixel of `images`.
         original_hw: int32 [B, 2].
         valid: bool [B], False in the rows that fill up the last batch of an evaluation.
 
@@ -166,7 +166,7 @@ class InputPipeline:
             "boxes": boxes,
             "classes": classes,
             "source_id": source_id,
-            "image_scale": 1.0 / scale,
+            "image_scale": scale,
             "original_hw": original_hw,
             "valid": valid,
         }
@@ -188,7 +188,7 @@ class InputPipeline:
     def _augment(
         self, sample: Sample, seed: tf.Tensor, mosaic_prob: tf.Tensor
     ) -> tuple[Sample, tf.Tensor]:
-        """All that the config asks for, down to an image that fits the input; and its scale."""
+        """All that the config asks for, down to an image that fits the input; its `image_scale`."""
         config = self._config
         paste, mosaic, crop, flip, scale, photo = tf.unstack(tf.random.split(seed, 6))
         if self._donors:
@@ -200,7 +200,7 @@ class InputPipeline:
             sample = with_probability(config.crop_prob, random_crop, *sample, crop)
         if config.input_rand_hflip:
             sample = augment.random_hflip(*sample, flip)
-        sample, factor = augment.random_scale(
+        sample, image_scale = augment.random_scale(
             *sample,
             scale,
             output_size=config.image_hw,
@@ -210,7 +210,7 @@ class InputPipeline:
         )
         if config.photometric > 0:
             sample = augment.photometric(*sample, photo, strength=config.photometric)
-        return sample, factor
+        return sample, image_scale
 
     def _paste(
         self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
@@ -238,10 +238,10 @@ class InputPipeline:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.
 
-        Boxes end one pixel before the input does, as AutoML clips them.
+        Boxes end where the input does. (AutoML's end a pixel before: at 512 pixels an object at
+        the right edge of a KITTI frame would lose one and a half.)
         """
-        height, width = self._config.image_hw
-        boxes = geometry.clip(boxes, tf.constant([height - 1, width - 1]))
+        boxes = geometry.clip(boxes, tf.constant(self._config.image_hw))
         boxes, classes = geometry.select(boxes, classes, (geometry.area(boxes) > 0) & valid)
         rows = tf.argsort(tf.cast(classes == IGNORE, tf.int32), stable=True)[: self._max_instances]
         missing = self._max_instances - tf.shape(rows)[0]

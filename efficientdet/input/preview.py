@@ -59,7 +59,7 @@ def _picture(batch: dict[str, np.ndarray], config: Config, label_map: LabelMap) 
 
 
 def _caption(batch: dict[str, np.ndarray]) -> str:
-    scale = 1 / float(batch["image_scale"][0])
+    scale = 1 / batch["image_scale"][0].mean()
     return f"{batch['source_id'][0].decode()}   scale {scale:.2f}"
 
 

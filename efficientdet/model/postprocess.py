@@ -40,7 +40,7 @@ def postprocess(
         cls_outputs: one [B, h, w, anchors * K] of logits for each level.
         box_outputs: one [B, h, w, anchors * 4] of (ty, tx, th, tw) for each level.
         anchors: float32 [A, 4] in input pixels.
-        image_scale: float32 [B], input pixels -> original pixels.
+        image_scale: float32 [B, 2] (y, x), input pixels -> original pixels.
         mode: `per_class` suppresses within a class and leaves boxes as they are; `global`
             suppresses whatever the class, and clips to the input in the end. As AutoML has them.
     """
@@ -59,11 +59,16 @@ def postprocess(
     if mode == "global":
         boxes = ops.clip(boxes, 0.0, ops.cast(config.image_hw * 2, "float32"))
     return Detections(
-        ops.where(valid[..., None], boxes * image_scale[:, None, None], 0.0),
+        ops.where(valid[..., None], to_original(boxes, image_scale), 0.0),
         scores,
         ops.where(valid, ops.take_along_axis(classes, rows, axis=1) + 1, 0),
         ops.sum(ops.cast(valid, "int32"), axis=1),
     )
+
+
+def to_original(boxes: Tensor, image_scale: Tensor) -> Tensor:
+    """Boxes [B, N, 4] of the input in pixels of the original; `image_scale` [B, 2] is (y, x)."""
+    return boxes * ops.concatenate([image_scale, image_scale], axis=1)[:, None]
 
 
 def _candidates(

@@ -169,8 +169,8 @@ class Validator:
 
     def _picture(self, batch: Batch, row: int, frame: FrameDetections) -> np.ndarray:
         """The network's view of one frame with true (dashed) and predicted (solid) boxes."""
-        scale = float(batch["image_scale"][row])
-        height, width = (round(side / scale) for side in batch["original_hw"][row])
+        scale = batch["image_scale"][row]
+        height, width = np.rint(batch["original_hw"][row] / scale).astype(int)
         mean, std = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
         pixels = batch["images"][row][:height, :width] * std + mean
         pixels = np.clip(pixels, 0, 255).astype(np.uint8)

@@ -86,9 +86,8 @@ def test_the_last_batch_is_filled_up(folder):
     assert full["images"].shape == rest["images"].shape == (2, 64, 128, 3)
     np.testing.assert_array_equal(rest["images"][0], rest["images"][1])
     assert [image.shape for image in (*originals, last)] == [(40, 100, 3)] * 3
-    np.testing.assert_allclose(full["image_scale"], 100 / 128)
-    padding = full["images"][:, 52:]  # 40 rows become 51.2
-    assert full["images"][:, :50].all() and not padding.any()
+    np.testing.assert_allclose(full["image_scale"], [[40 / 51, 100 / 128]] * 2)  # 51.2 rows: 51
+    assert full["images"][:, :51].all() and not full["images"][:, 51:].any()
 
 
 def test_a_small_last_image_is_not_mistaken_for_a_bigger_batch(folder):

@@ -26,10 +26,10 @@ def outputs(root):
 
 
 def detect(outputs, image_scale, mode="per_class", **nms) -> Detections:
+    """With one scale an image, as AutoML has it, for both axes."""
     config = CONFIG.override({"nms_configs": nms})
-    detections = postprocess(
-        *outputs, ANCHORS.boxes, np.float32(image_scale), config=config, mode=mode
-    )
+    scale = np.repeat(np.float32(image_scale)[:, None], 2, axis=1)
+    detections = postprocess(*outputs, ANCHORS.boxes, scale, config=config, mode=mode)
     return Detections(*map(ops.convert_to_numpy, detections))
 
 
@@ -69,7 +69,8 @@ def test_detections_of_the_d0_checkpoint_equal_automl(mode, method, d0_outputs, 
     golden = np.load(shared / "golden/automl/d0_512_detections.npz")
     config = Config.for_model("efficientdet-d0").override({"nms_configs.method": method})
     anchors = Anchors(config).boxes
-    detections = postprocess(*d0_outputs, anchors, np.ones(2, "float32"), config=config, mode=mode)
+    scale = np.ones((2, 2), "float32")
+    detections = postprocess(*d0_outputs, anchors, scale, config=config, mode=mode)
     boxes, scores, classes, num_valid = map(ops.convert_to_numpy, detections)
     np.testing.assert_array_equal(num_valid, golden[f"{mode}_{method}_valid_len"])
     for i in range(2):  # as sets: some scores lie closer together than float32 noise
@@ -173,7 +174,7 @@ def test_the_same_inside_a_compiled_function(outputs):
     def run(cls_outputs, box_outputs):
         return tuple(
             postprocess(
-                cls_outputs, box_outputs, ANCHORS.boxes, np.ones(2, "float32"), config=config
+                cls_outputs, box_outputs, ANCHORS.boxes, np.ones((2, 2), "float32"), config=config
             )
         )
 

@@ -59,7 +59,7 @@ def _scenes() -> tuple[dict[str, np.ndarray], list[FrameTruth]]:
         "boxes": boxes,
         "classes": classes,
         "source_id": np.array([truth.source_id for truth in truths]),
-        "image_scale": np.ones(8, np.float32),
+        "image_scale": np.ones((8, 2), np.float32),
         "original_hw": np.tile([HEIGHT, WIDTH], (8, 1)),
         "valid": np.ones(8, bool),
     }
