@@ -22,6 +22,9 @@ IS_JAX = keras.backend.backend() == "jax"
 if IS_JAX:
     import jax
 
+    from efficientdet import tensorflow_device
+
+    tensorflow_device.leave_gpu()
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every TPU that is not there
 else:
     import tensorflow as tf

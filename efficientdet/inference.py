@@ -1,7 +1,7 @@
 """Images -> detections: the network with its post-processing, compiled once."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ from keras import ops
 
 from efficientdet import backend
 from efficientdet.config import Config
+from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
@@ -17,43 +18,94 @@ from efficientdet.model.postprocess import postprocess
 
 EVAL_NMS_INPUTS = 5000  # (anchor, class) pairs that AutoML's evaluation keeps before NMS
 
+Batch = Mapping[str, np.ndarray]
+
 
 class Detector:
     """A model with its post-processing.
 
+    A batch for which memory runs out is halved and done again, as are all that follow. No result
+    depends on that: each image has its own, and sums are sums.
+
     Args:
         model: from `build_detector`.
         config: as the model was built with; `max_nms_inputs=0` becomes AutoML's 5000 of evaluation.
+        say: receives one line when memory ran out.
 
     Attributes:
         values: (trainables, non-trainables) to run with; at first the model's own. The trainer sets
             its averages here, without touching the weights that it trains.
     """
 
-    def __init__(self, model: keras.Model, config: Config):
+    def __init__(self, model: keras.Model, config: Config, say: Callable[[str], None] = print):
         nms = dataclasses.replace(
             config.nms_configs, max_nms_inputs=config.nms_configs.max_nms_inputs or EVAL_NMS_INPUTS
         )
         self._model, self._config = model, dataclasses.replace(config, nms_configs=nms)
         self.values = _values_of(model)
+        self._say = say
+        self._most: int | None = None  # images at once
         self._anchors = Anchors(config).boxes
         self._detect = backend.compile_pure(self._pure_detect)
         self._evaluate = backend.compile_pure(self._pure_evaluate)
 
-    def detect(self, batch: Mapping[str, np.ndarray]) -> list[FrameDetections]:
-        """Detections of a batch: `images`, `image_scale`, `original_hw`, `source_id` (`valid`)."""
-        found = self._detect(
-            *self.values, np.asarray(batch["images"]), np.asarray(batch["image_scale"])
-        )
-        return _frames(found, batch)
+    def detect(self, batch: Batch) -> list[FrameDetections]:
+        """Detections of a batch: `images`, `image_scale`, `original_hw`, `source_id` (`valid`).
 
-    def evaluate(
-        self, batch: Mapping[str, np.ndarray]
-    ) -> tuple[list[FrameDetections], dict[str, float]]:
-        """Detections, and the sums of the losses over the valid images with `num_positives`."""
+        Raises:
+            UserError: not even one image fits the memory.
+        """
+        frames: list[FrameDetections] = []
+        for part, found in self._in_parts(self._detect, ("images", "image_scale"), batch):
+            frames += _frames(found, part)
+        return frames
+
+    def evaluate(self, batch: Batch) -> tuple[list[FrameDetections], dict[str, float]]:
+        """Detections, and the sums of the losses over the valid images with `num_positives`.
+
+        Raises:
+            UserError: not even one image fits the memory.
+        """
         keys = ("images", "image_scale", "boxes", "classes", "valid")
-        found, sums = self._evaluate(*self.values, *(np.asarray(batch[key]) for key in keys))
-        return _frames(found, batch), {key: float(value) for key, value in sums.items()}
+        frames: list[FrameDetections] = []
+        sums: dict[str, float] = {}
+        for part, (found, losses_of_part) in self._in_parts(self._evaluate, keys, batch):
+            frames += _frames(found, part)
+            for key, value in losses_of_part.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+        return frames, sums
+
+    def _in_parts(
+        self, compiled: Callable[..., Any], keys: tuple[str, ...], batch: Batch
+    ) -> Iterator[tuple[Batch, Any]]:
+        """(part of the batch, what `compiled` makes of its `keys`) until all images are done."""
+        done, count = 0, len(batch["images"])
+        while done < count:
+            rows = slice(done, done + (self._most or count))
+            part = {key: np.asarray(value)[rows] for key, value in batch.items()}
+            size = len(part["images"])
+            try:
+                result = compiled(*self.values, *(part[key] for key in keys))
+                # JAX reports an error no sooner than this.
+                result = keras.tree.map_structure(ops.convert_to_numpy, result)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                self._halve(size)
+                continue
+            yield part, result
+            done += size
+
+    def _halve(self, size: int) -> None:
+        if size == 1:
+            width, height = reversed(self._config.image_hw)
+            raise UserError(
+                f"out of memory with a single image of {width}x{height} in {self._config.name}: "
+                "free the device of other programs (nvidia-smi lists them), or take a smaller "
+                "image_size or model"
+            )
+        self._most = size // 2
+        self._say(f"out of memory with {size} images at once: going on with {self._most}")
 
     def _outputs(self, trainables: list, statistics: list, images: Any) -> tuple[list, list]:
         outputs, _ = self._model.stateless_call(trainables, statistics, images, training=False)
@@ -68,8 +120,9 @@ class Detector:
         boxes: Any, classes: Any, valid: Any,
     ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
         outputs = self._outputs(trainables, statistics, images)
+        # What lies in the rows that fill up the last batch counts neither as object nor background.
+        classes = ops.where(valid[:, None], classes, 0)
         assigned = targets.assign(self._anchors, boxes, classes, config=self._config)
-        # The rows that fill up the last batch must not count as background.
         assigned = assigned._replace(
             classes=ops.where(valid[:, None], assigned.classes, targets.IGNORED)
         )
@@ -92,8 +145,8 @@ def _values_of(model: keras.Model) -> tuple[list, list]:
     )
 
 
-def _frames(found: Any, batch: Mapping[str, np.ndarray]) -> list[FrameDetections]:
-    boxes, scores, classes, num_valid = (ops.convert_to_numpy(x) for x in found)
+def _frames(found: Any, batch: Batch) -> list[FrameDetections]:
+    boxes, scores, classes, num_valid = found
     valid = batch.get("valid", np.ones(len(boxes), bool))
     frames = []
     for i in np.flatnonzero(valid):

@@ -16,6 +16,8 @@ if shutil.which("nvidia-smi") is None:
 try:
     import tensorflow as tf
 
+    from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+
     tf.config.list_physical_devices()  # the CUDA line comes with the first look for devices
 finally:
     os.dup2(_saved, 2)

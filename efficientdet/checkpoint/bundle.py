@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError, one_line
 
 DATA_SUFFIX = ".data-00000-of-00001"

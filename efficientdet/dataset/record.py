@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+
 _KINDS = {
     "bytes": ("bytes_list",),
     "float": ("float_list",),

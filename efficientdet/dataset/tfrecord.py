@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.errors import UserError
 

@@ -7,6 +7,8 @@ which nothing is learnt. No randomness here.
 
 import tensorflow as tf
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+
 IGNORE = -1
 Sample = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 

@@ -100,7 +100,7 @@ class Detector(layers.Layer):
             remat.apply(head, features, training=training, remat=self.remat)
             for head in (self.class_head, self.box_head)
         )
-        return _float32(classes), _float32(boxes)
+        return classes, boxes
 
     def _constant_if_frozen(self, features: list[Tensor], parts: set[str]) -> list[Tensor]:
         """Without a gradient, and so without activations kept for one, if `parts` are frozen."""
@@ -131,7 +131,3 @@ def part_of(name: str) -> str:
         if name.startswith(prefixes):
             return part
     return "other"
-
-
-def _float32(maps: list[Tensor]) -> list[Tensor]:
-    return [ops.cast(x, "float32") for x in maps]

@@ -21,7 +21,9 @@ Tensor = Any
 class Head(layers.Layer):
     """`box_class_repeats` separable 3x3 convolutions, then one to `outputs` channels.
 
-    With `survival_prob` every convolution but the first has a residual branch.
+    With `survival_prob` every convolution but the first has a residual branch. The prediction is
+    computed in float32 under every policy: bfloat16 has 129 numbers from 2 to 4, and scores that
+    are tied cannot be ranked.
 
     Args:
         prefix: "class" or "box"; the layer is called `class_net` or `box_net`.
@@ -40,7 +42,7 @@ class Head(layers.Layer):
             for level in config.levels
         ]
         self.drop = StochasticDepth(config.survival_prob) if config.survival_prob else None
-        self.predict = _separable(outputs, f"{prefix}-predict", bias)
+        self.predict = _separable(outputs, f"{prefix}-predict", bias, dtype="float32")
 
     def build(self, input_shape: Any = None) -> None:
         """Builds every layer; all take F channels."""
@@ -49,7 +51,7 @@ class Head(layers.Layer):
             layer.build((None, None, None, self.filters))
 
     def call(self, features: list[Tensor], training: bool = False) -> list[Tensor]:
-        """[B, H_l, W_l, F] a level -> [B, H_l, W_l, outputs] a level."""
+        """[B, H_l, W_l, F] a level -> float32 [B, H_l, W_l, outputs] a level."""
         return [
             self.predict(self._tower(feature, bns, training))
             for feature, bns in zip(features, self.bns, strict=True)
@@ -83,7 +85,9 @@ def box_head(config: Config) -> Head:
     return Head(config, "box", config.num_anchors * 4)
 
 
-def _separable(filters: int, name: str, bias: Any = 0.0) -> layers.SeparableConv2D:
+def _separable(
+    filters: int, name: str, bias: Any = 0.0, dtype: str | None = None
+) -> layers.SeparableConv2D:
     return layers.SeparableConv2D(
         filters,
         3,
@@ -92,4 +96,5 @@ def _separable(filters: int, name: str, bias: Any = 0.0) -> layers.SeparableConv
         pointwise_initializer=VarianceScaling(),
         bias_initializer=keras.initializers.Constant(bias),
         name=name,
+        dtype=dtype,
     )

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError, one_line
 from efficientdet.training.metrics_log import MetricsLog
 

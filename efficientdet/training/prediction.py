@@ -58,7 +58,7 @@ def predict(
     require(str(path))
     model = load_model(config, say)
     load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
-    detector = Detector(model, config)
+    detector = Detector(model, config, say)
     thresholds = _thresholds(run, label_map, min_score)
     folder = Path(output_dir)
     found: list[FrameDetections] = []

@@ -92,7 +92,7 @@ def zero_shot(
     load_weights(model, ckpt, config, say)
     count = obeyed("eval_samples", eval_samples, records.num_examples, say)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
-    detections = validator.detect(Detector(model, config))
+    detections = validator.detect(Detector(model, config, say))
     mapped = class_map.to_kitti(detections, entries, records.label_map)
     console.print(mapped.table())
     say("\nwith the class map:")

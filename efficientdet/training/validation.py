@@ -16,6 +16,7 @@ from rich.progress import track
 
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config
+from efficientdet.console import printer
 from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.evaluation.evaluate import Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
@@ -76,7 +77,7 @@ class Validator:
         num_images: int,
         console: Console,
     ):
-        self._config, self._console = config, console
+        self._config, self._console, self.say = config, console, printer(console)
         self.label_map = records.label_map
         self._pipeline = InputPipeline(
             records.files,
@@ -195,7 +196,7 @@ class EpochEvaluation:
     def __call__(self, model: keras.Model, config: Config, values: Weights) -> Evaluated:
         """Evaluates `model` with `values`: (trainables, non-trainables)."""
         if model is not self._model:
-            self._model, self._detector = model, Detector(model, config)
+            self._model, self._detector = model, Detector(model, config, self._validator.say)
         self._detector.values = values
         evaluated = self._validator(self._detector)
         self._validator.show(evaluated)
