@@ -5,6 +5,7 @@ is trained here loads there. Every tensor carries a CRC-32C, checked when it is 
 """
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,17 @@ from efficientdet.errors import UserError, one_line
 
 DATA_SUFFIX = ".data-00000-of-00001"
 INDEX_SUFFIX = ".index"
+# What TensorFlow says, as an error of no particular class, when the bytes themselves are wrong. Its
+# "Perhaps the file is corrupt" is not among them: it says so of every failure to read.
+_DAMAGE = re.compile(
+    r"checksum|not an sstable|too short to be an sstable|less bytes than requested|"
+    r"truncated block|bad block|bad entry|corrupted|corruption",
+    re.IGNORECASE,
+)
+
+
+class DamagedCheckpoint(UserError):
+    """The files could be read, and what they hold is wrong; reading again will not help."""
 
 
 def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -54,11 +66,36 @@ def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Name -> array of everything under `prefix`.
 
     Raises:
-        UserError: no such bundle, or a damaged one.
+        DamagedCheckpoint: a checksum, the index or the length is wrong, or the data file is gone.
+        UserError: no such bundle, or it could not be read for another reason, which may pass.
     """
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (OSError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
         message = one_line(error)[:200]
-        raise UserError(f"{prefix}: not a readable checkpoint: {message}") from error
+        kind = DamagedCheckpoint if _is_damaged(Path(prefix), error) else UserError
+        raise kind(f"{prefix}: not a readable checkpoint: {message}") from error
+
+
+def _is_damaged(prefix: Path, error: Exception) -> bool:
+    """Whether `error` proves the bundle damaged; a device or a network that fails proves nothing.
+
+    TensorFlow tells them apart by the message alone.
+    """
+    says_so = isinstance(error, tf.errors.DataLossError) or _DAMAGE.search(str(error))
+    try:
+        files = [file for file in prefix.parent.iterdir() if file.stem == prefix.name]
+        suffixes = {file.suffix for file in files}
+        for file in files:
+            _read_through(file)
+    except OSError:
+        return False
+    has_data = any(suffix.startswith(".data-") for suffix in suffixes)
+    return bool(says_so) or (INDEX_SUFFIX in suffixes and not has_data)
+
+
+def _read_through(file: Path) -> None:
+    with file.open("rb") as opened:
+        while opened.read(1 << 24):
+            pass

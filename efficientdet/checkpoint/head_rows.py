@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientdet.config import Config
+from efficientdet.model.anchors import Anchors
 
 RATIO_TOLERANCE = 0.02  # relative; 1.4 x 0.7 and a ratio of 2.0 are the same shape
 OCTAVE_TOLERANCE = 0.01
@@ -17,8 +18,8 @@ class AnchorShapes:
     """What tells the anchors of one position apart, in channel order.
 
     Attributes:
-        shapes: (octave in [0, 1), width / height). The scale is not among them: a box is predicted
-            in units of its anchor, so that rows keep their meaning under another `anchor_scale`.
+        shapes: (octave in [0, 1), width / height). The scale is not among them: it is one for all
+            anchors of a level, see `level_scales`.
     """
 
     shapes: tuple[tuple[float, float], ...]
@@ -43,6 +44,21 @@ class AnchorShapes:
             and abs(math.log(ratio / other_ratio)) < RATIO_TOLERANCE
         }
 
+    def nearest(self, other: "AnchorShapes") -> dict[int, int]:
+        """Number of an anchor here -> that of the one there of the nearest log width and height."""
+        theirs = [_log_sides(*shape) for shape in other.shapes]
+        if not theirs:
+            return {}
+        return {
+            here: min(range(len(theirs)), key=lambda there: math.dist(sides, theirs[there]))
+            for here, sides in enumerate(_log_sides(*shape) for shape in self.shapes)
+        }
+
+
+def level_scales(config: Config) -> dict[int, float]:
+    """Level -> `anchor_scale` of its anchors."""
+    return dict(zip(config.levels, Anchors(config).scales, strict=True))
+
 
 @dataclass(frozen=True)
 class HeadRows:
@@ -53,6 +69,7 @@ class HeadRows:
         anchor_rows: anchor here -> anchor there.
         channel_rows: class or coordinate here -> there.
         num_channels: classes or coordinates here (C).
+        exact: the anchors of `anchor_rows` have the same shape here and there.
     """
 
     anchors: int
@@ -60,11 +77,13 @@ class HeadRows:
     anchor_rows: Mapping[int, int]
     channel_rows: Mapping[int, int]
     num_channels: int
+    exact: bool = True
 
     @property
     def complete(self) -> bool:
-        """Whether every row comes from the checkpoint."""
-        return (len(self.anchor_rows), len(self.channel_rows)) == (self.anchors, self.num_channels)
+        """Whether every row comes from the checkpoint, and from an anchor of its own shape."""
+        counts = (len(self.anchor_rows), len(self.channel_rows))
+        return self.exact and counts == (self.anchors, self.num_channels)
 
     @property
     def empty(self) -> bool:
@@ -86,3 +105,9 @@ def _width_to_height(ratio: float | tuple[float, float]) -> float:
         return ratio
     x_factor, y_factor = ratio
     return x_factor / y_factor
+
+
+def _log_sides(octave: float, ratio: float) -> tuple[float, float]:
+    """Logarithms of width and height, for an anchor_scale of 1."""
+    size, half = octave * math.log(2), math.log(ratio) / 2
+    return size + half, size - half

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from efficientdet.model.bifpn import bifpn_nodes
 
 _NODE = re.compile(r"(fpn_cells/cell_\d+)/fnode(\d+)/(WSM|resample|op_after_combine)([_\d]*)(.*)")
+_HEAD_NORM = re.compile(r"((?:class|box)_net/(?:class|box)-\d+-bn-)(\d+)(/.*)")
 
 
 class PyramidNames:
     """The numbering of one pyramid's maps: the cell's inputs, then its nodes."""
 
     def __init__(self, min_level: int, max_level: int):
-        levels = range(min_level, max_level + 1)
+        self.levels = levels = range(min_level, max_level + 1)
         self.nodes = bifpn_nodes(min_level, max_level)
         self.num_inputs = len(levels)
         self.maps = [("input", level) for level in levels]
@@ -48,6 +49,16 @@ class PyramidNames:
         if kind == "WSM":
             return prefix + (f"_{position}" if position else "")
         return f"{prefix}_{position}_{other.nodes[node].inputs[position]}_{number}{rest}"
+
+    def nearest_head_norm(self, name: str) -> str | None:
+        """For a head's BatchNorm variable of a level that is not here: that of the nearest level.
+
+        The heads' convolutions are shared by all levels, so that its statistics are a fair guess.
+        """
+        match = _HEAD_NORM.fullmatch(name)
+        if not match or int(match[2]) in self.levels:
+            return None
+        return f"{match[1]}{min(self.levels, key=lambda x: abs(x - int(match[2])))}{match[3]}"
 
     def _roles(self, index: int) -> list[str]:
         """What each input is to a node: from above or below, or which map of its own level."""

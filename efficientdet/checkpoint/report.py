@@ -46,6 +46,8 @@ class RestoreReport:
         left_over: names in the checkpoint that the model has no use for.
         num_averaged: how many of the checkpoint's values are EMA values.
         notes: what was done about classes and anchors, in sentences.
+        right_scale: `anchor_scale=4.0` as the heads were trained, where the model has another; fit
+            to train on, and wrong to evaluate.
     """
 
     path: str
@@ -53,6 +55,7 @@ class RestoreReport:
     left_over: list[str]
     num_averaged: int
     notes: list[str] = field(default_factory=list)
+    right_scale: str | None = None
 
     @property
     def backbone_share(self) -> float:
@@ -63,6 +66,11 @@ class RestoreReport:
     def names(self, status: Status) -> list[str]:
         """The variables with one outcome."""
         return [o.name for o in self.outcomes if o.status == status]
+
+    @property
+    def restored_names(self) -> frozenset[str]:
+        """The variables that have values of the checkpoint, if only in some rows."""
+        return frozenset([*self.names("restored"), *self.names("adapted")])
 
     def line(self) -> str:
         """One line for the terminal."""
@@ -110,14 +118,39 @@ class RestoreReport:
         """For evaluation and prediction, where a random value makes every number meaningless.
 
         Raises:
-            UserError: a variable, or a row of one, did not come from the checkpoint.
+            UserError: a variable, or a row of one, did not come from the checkpoint as it is, or
+                boxes would be decoded on anchors of another size.
         """
+        if self.right_scale:
+            raise UserError(
+                f"{self.path}: trained with {self.right_scale}, and on other anchors every box "
+                f"comes out at a wrong size; say --hparams={self.right_scale}"
+            )
         random = [outcome.name for outcome in self.outcomes if not outcome.complete]
         if random:
             raise UserError(
-                f"{self.path}: {len(random)} variables would be random, first {random[0]}; "
-                + "; ".join(self.notes)
+                f"{self.path}: {len(random)} variables would be random or adapted, first "
+                f"{random[0]}; " + "; ".join(self.notes)
             )
+
+
+def read_restored_names(folder: str | Path) -> frozenset[str] | None:
+    """`restored_names` of the report that `write` left in a model_dir; None: there is none.
+
+    Raises:
+        UserError: a file that `write` did not make.
+    """
+    path = Path(folder) / REPORT_FILE
+    try:
+        variables = json.loads(path.read_text(encoding="utf-8"))["variables"]
+        return frozenset(v["name"] for v in variables if v["status"] in ("restored", "adapted"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not readable ({type(error).__name__}: {error}); expected the report of what "
+            "the run started from. Take it away if the run may forget that"
+        ) from None
 
 
 def _count(names: Iterable[str], part: str) -> int:

@@ -1,5 +1,7 @@
 """Stored weights -> a detector, by name, with a report of every variable."""
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
 import keras
@@ -7,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from efficientdet.checkpoint.class_rows import ClassMode, match_classes
-from efficientdet.checkpoint.head_rows import AnchorShapes, HeadRows
+from efficientdet.checkpoint.head_rows import AnchorShapes, HeadRows, level_scales
 from efficientdet.checkpoint.pyramid_names import PyramidNames
 from efficientdet.checkpoint.report import MIN_BACKBONE_SHARE, Outcome, RestoreReport
 from efficientdet.checkpoint.stored import StoredWeights, read_weights
@@ -34,8 +36,9 @@ def restore(
     """Sets every variable of `model` that the checkpoint has, EMA values first.
 
     The heads' predictions are carried over row by row: an anchor by its octave and width / height,
-    a class as `match_classes` says. BiFPN nodes are matched by level, so that a checkpoint of
-    levels 3..7 also starts a pyramid of levels 2..7.
+    or from the one of the nearest shape, a class as `match_classes` says. BiFPN nodes are matched
+    by level, so that a checkpoint of levels 3..7 also starts a pyramid of levels 2..7; the heads'
+    BatchNorms of a new level begin as those of the nearest.
 
     Args:
         model: from `build_detector(config)`.
@@ -63,14 +66,25 @@ def restore(
         if backbone_only and part_of(name) != "backbone":
             continue
         stored_name = here.translate(name, there)
+        is_copy = stored_name not in stored.arrays
+        if is_copy:
+            stored_name = there.nearest_head_norm(name)
         array = stored.arrays.get(stored_name) if stored_name else None
         outcome, value = _outcome(name, variable, array, heads.get(name))
+        if is_copy and value is not None:
+            outcome = dataclasses.replace(outcome, status="adapted", complete=False)
         outcomes.append(outcome)
         if value is not None:
             values[name] = value
             used.add(stored_name)
     left_over = sorted(stored.arrays.keys() - used)
-    report = RestoreReport(stored.path, outcomes, left_over, stored.num_averaged, notes)
+    right_scale = None
+    if not backbone_only:
+        right_scale = _right_scale(stored, config)
+        notes += _anchor_notes(config, there, right_scale)
+    report = RestoreReport(
+        stored.path, outcomes, left_over, stored.num_averaged, notes, right_scale
+    )
     if report.backbone_share < MIN_BACKBONE_SHARE and not allow_partial:
         raise UserError(_too_little(report, config))
     for name, value in values.items():
@@ -111,11 +125,12 @@ def _head_rows(
     num_stored = boxes.size // 4
     notes = []
     there = next((a for a in (stored.anchors, here) if len(a) == num_stored), AnchorShapes(()))
-    anchor_rows = here.matches(there)
-    if len(anchor_rows) < len(here):
+    exact, anchor_rows = here.matches(there), here.nearest(there)
+    if len(exact) < len(here):
+        begin = "are adapted: they start from the nearest" if anchor_rows else "start at random"
         notes.append(
-            f"{len(anchor_rows)} of {len(here)} anchors have one of their octave and width/height "
-            f"among the checkpoint's {num_stored}; the others' predictions start at random"
+            f"{len(exact)} of {len(here)} anchors have one of their octave and width/height "
+            f"among the checkpoint's {num_stored}; the others' predictions {begin}"
         )
     matched = match_classes(
         config.num_classes,
@@ -128,13 +143,46 @@ def _head_rows(
     if matched.note:
         notes.append(matched.note)
 
+    is_exact = len(exact) == len(here)
+
     def rows(channels: Mapping[int, int], count: int) -> HeadRows:
-        return HeadRows(len(here), num_stored, anchor_rows, channels, count)
+        return HeadRows(len(here), num_stored, anchor_rows | exact, channels, count, is_exact)
 
     class_rows = rows(matched.rows, config.num_classes)
     box_rows = rows({coordinate: coordinate for coordinate in range(4)}, 4)
     heads = {f"{_CLASS}/{leaf}": class_rows for leaf in _ROWS}
     return heads | {f"{_BOX}/{leaf}": box_rows for leaf in _ROWS}, notes
+
+
+def _right_scale(stored: StoredWeights, config: Config) -> str | None:
+    """`anchor_scale=4.0`, as the heads were trained with, where `config` has another.
+
+    A box is predicted in units of its anchor: on another one it comes out too large or too small.
+    """
+    here, there = level_scales(config), stored.scales
+    if there is None:  # a published one has no config.yaml beside it, but a row in the table
+        table = Config().override(MODELS.get(config.name, {}))
+        there = {} if stored.is_own else level_scales(table)
+    right = here | {level: there[level] for level in here.keys() & there.keys()}
+    if all(math.isclose(here[level], right[level], rel_tol=1e-3) for level in here):
+        return None
+    values = list(right.values())
+    return f"anchor_scale={'*'.join(map(str, values[:1] if len(set(values)) == 1 else values))}"
+
+
+def _anchor_notes(config: Config, there: PyramidNames, right_scale: str | None) -> list[str]:
+    """Sentences about levels and sizes that the checkpoint was not trained with."""
+    notes = []
+    if new := [str(level) for level in config.levels if level not in there.levels]:
+        notes.append(
+            f"new level {', '.join(new)}: the heads' BatchNorms begin as those of the nearest "
+            "level, the BiFPN's nodes at random"
+        )
+    if right_scale:
+        notes.append(
+            f"trained with {right_scale}, here {config.anchor_scale}: boxes begin at another size"
+        )
+    return notes
 
 
 def _too_little(report: RestoreReport, config: Config) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
-from efficientdet.checkpoint.head_rows import AnchorShapes
-from efficientdet.config import Config, load_yaml
+from efficientdet.checkpoint.head_rows import AnchorShapes, level_scales
+from efficientdet.config import MODELS, Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 
@@ -22,6 +22,7 @@ _BUNDLE_FILE = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 _NOT_WEIGHTS = re.compile(
     r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1)$|global_step$|beta\d_power$|state/"
 )
+_ANCHOR_KEYS = ("num_scales", "aspect_ratios", "anchor_scale", "min_level", "max_level")
 _FORMS = "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint"
 
 
@@ -34,6 +35,8 @@ class StoredWeights:
         arrays: by AutoML name; the EMA value where there is one.
         num_averaged: how many are EMA values.
         anchors: shapes of the anchors that the heads were trained with.
+        scales: level -> anchor scale that they were trained with; None: nothing beside it says.
+        is_own: written by this program, not published and not of AutoML.
         label_map: of this project's own runs, else None.
     """
 
@@ -41,6 +44,8 @@ class StoredWeights:
     arrays: dict[str, np.ndarray]
     num_averaged: int
     anchors: AnchorShapes
+    scales: dict[int, float] | None
+    is_own: bool
     label_map: LabelMap | None
 
 
@@ -136,18 +141,22 @@ def _read(given: str, prefix: Path) -> StoredWeights:
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{given}: {name} holds NaN or infinity; take an earlier checkpoint")
-    anchors, label_map = _beside(prefix.parent)
-    return StoredWeights(given, arrays, len(averaged), anchors, label_map)
+    is_own = any(name.startswith("state/") for name in stored)
+    anchors, scales, label_map = _beside(prefix.parent)
+    return StoredWeights(given, arrays, len(averaged), anchors, scales, is_own, label_map)
 
 
-def _beside(folder: Path) -> tuple[AnchorShapes, LabelMap | None]:
+def _beside(folder: Path) -> tuple[AnchorShapes, dict[int, float] | None, LabelMap | None]:
     """Anchors and classes of the model_dir that a checkpoint lies in (or in its archive/)."""
     home = folder.parent if folder.name == "archive" else folder
     if not (home / "config.yaml").is_file():
-        return AnchorShapes.of(Config()), None
+        return AnchorShapes.of(Config()), None, None
     values = load_yaml(home / "config.yaml")
-    known = {key: values[key] for key in ("num_scales", "aspect_ratios") if key in values}
+    table = MODELS.get(values.get("name"), {})
+    known = {key: values[key] for key in _ANCHOR_KEYS if values.get(key) is not None}
+    config = Config().override(table | known)
+    scales = level_scales(config) if table or "anchor_scale" in known else None
     # AutoML's model_dir has a config.yaml too, but no label map.
     names = home / "label_map.txt"
     label_map = LabelMap.read(names) if names.is_file() else None
-    return AnchorShapes.of(Config().override(known)), label_map
+    return AnchorShapes.of(config), scales, label_map

@@ -122,7 +122,7 @@ def fit(
         input_hw: (height, width) of the input.
         make_anchors: gives the anchors of a scale and ratios.
         ratios: width/height as configured. As many are fitted, in the same order (the flattest in
-            the flattest one's place), so that a pretrained head keeps its meaning.
+            the flattest one's place).
     """
     objects = objects[:: max(1, len(objects) // _FIT_OBJECTS)]
     boxes = letterbox(objects, input_hw)

@@ -19,7 +19,7 @@ class PartFreeze:
     part: str
     num_variables: int
     num_frozen: int
-    batch_norm: str  # "batch statistics" or "moving statistics"
+    batch_norm: str  # "batch statistics" or "moving statistics", and how many do otherwise
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,26 @@ class FreezeReport:
         return table
 
 
-def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> FreezeReport:
+def apply(
+    model: keras.Model,
+    config: Config,
+    parts: Collection[str] = (),
+    restored: Collection[str] | None = None,
+) -> FreezeReport:
     """Chooses the variables that receive no updates, and sets the mode of every BatchNorm.
 
     Freezing masks gradients, as in AutoML: variables stay trainable for Keras, so that optimizer
     slots and checkpoints do not depend on it; what is frozen from the images on costs no backward
-    pass. BatchNorm uses its moving statistics and leaves them
-    alone (`frozen`) everywhere with `is_training_bn=False`, nowhere with `True`, and with `None` in
-    the parts of which every variable is frozen.
+    pass. BatchNorm uses its moving statistics and leaves them alone (`frozen`) everywhere with
+    `is_training_bn=False`, nowhere with `True`, and with `None` in the parts of which every
+    variable is frozen. One that is new in a network from a checkpoint has no statistics to keep:
+    it is never frozen.
 
     Args:
         model: from `build_detector`; a step compiled before must be compiled again.
         config: `var_freeze_expr` is matched from the start of a name (`re.match`), as in AutoML.
         parts: names of `PARTS` to freeze besides.
+        restored: the variables that began with a checkpoint's values; None: there was none.
 
     Raises:
         UsageError: the pattern is no regular expression, matches nothing, or nothing is left to
@@ -77,10 +84,13 @@ def apply(model: keras.Model, config: Config, parts: Collection[str] = ()) -> Fr
             whole.add(part)
         training = config.is_training_bn
         frozen_bn = part in whole if training is None else not training
-        for layer in batch_norms(model):
-            if part_of(automl_name(layer.gamma)) == part:
-                layer.frozen = frozen_bn
+        layers = [x for x in batch_norms(model) if part_of(automl_name(x.gamma)) == part]
+        for layer in layers:
+            is_new = restored is not None and automl_name(layer.moving_mean) not in restored
+            layer.frozen = frozen_bn and not is_new
         mode = "moving statistics" if frozen_bn else "batch statistics"
+        if frozen_bn and (num_new := sum(not layer.frozen for layer in layers)):
+            mode += f", {num_new} of {len(layers)} new: batch statistics"
         rows.append(PartFreeze(part, len(members), len(held), mode))
     model.get_layer("detector").frozen_parts = frozenset(whole)
     return FreezeReport(frozenset(frozen), tuple(rows))

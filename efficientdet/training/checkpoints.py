@@ -1,6 +1,7 @@
 """The checkpoints of a run: AutoML's files (`model.ckpt-N`, `checkpoint`), where training is."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -11,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from efficientdet.atomic import atomic_open, atomic_path
-from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, read_bundle, write_bundle
+from efficientdet.checkpoint.bundle import (
+    DATA_SUFFIX,
+    INDEX_SUFFIX,
+    DamagedCheckpoint,
+    read_bundle,
+    write_bundle,
+)
 from efficientdet.errors import UserError
 
 _PROGRESS = "state/progress"
@@ -86,29 +93,37 @@ class Checkpoints:
         return prefix
 
     def load_latest(self) -> tuple[dict[str, np.ndarray], Progress] | None:
-        """The newest readable checkpoint, or None if there never was one.
+        """The newest undamaged checkpoint, or None if there never was one.
 
-        A damaged one is passed over with a warning, and removed so that it is not tried again.
+        Damaged ones before it are passed over with a warning and renamed (`.damaged`), so that they
+        are not tried again; nothing is deleted.
 
         Raises:
-            UserError: there are checkpoints, but none is readable.
+            UserError: all are damaged, or one could not be read for a reason that may pass; the
+                files are then as they were.
         """
         for unfinished in self.folder.glob(".model.ckpt-*.tmp"):  # of a run that was killed
             shutil.rmtree(unfinished)
-        steps = self.steps()
-        for step in reversed(steps):
+        damaged: list[int] = []
+        for step in reversed(self.steps()):
             try:
                 arrays = read_bundle(self.prefix(step))
-            except UserError as error:
+            except DamagedCheckpoint as error:
                 self._warn(f"warning: {error}; going back to the checkpoint before it")
+                damaged.append(step)
                 continue
+            except UserError as error:
+                raise UserError(
+                    f"{error}; it may be whole, so everything stays as it is: start the same "
+                    "command again when the file can be read"
+                ) from error
             progress = _read_progress(arrays, step)
-            for newer in (s for s in steps if s > step):
-                self._remove(newer)
+            for newer in damaged:
+                self._set_aside(newer)
             self._write_state_file(self.folder, [self.prefix(s).name for s in self.steps()])
             return arrays, progress
-        if steps:
-            raise UserError(f"{self.folder}: none of its {len(steps)} checkpoints is readable")
+        if damaged:
+            raise UserError(f"{self.folder}: none of its {len(damaged)} checkpoints is readable")
         return None
 
     def archive(self, step: int, metric: str, value: float, metrics: Mapping[str, float]) -> None:
@@ -132,6 +147,13 @@ class Checkpoints:
         # Index first: a bundle without its index does not exist.
         for suffix in (INDEX_SUFFIX, DATA_SUFFIX):
             Path(f"{self.prefix(step)}{suffix}").unlink(missing_ok=True)
+
+    def _set_aside(self, step: int) -> None:
+        for suffix in (INDEX_SUFFIX, DATA_SUFFIX):
+            path = Path(f"{self.prefix(step)}{suffix}")
+            names = (f"{path}.damaged{number or ''}" for number in itertools.count())
+            if path.exists():
+                path.rename(next(name for name in names if not Path(name).exists()))
 
     @staticmethod
     def _write_state_file(folder: Path, names: list[str]) -> None:

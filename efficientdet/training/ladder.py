@@ -1,9 +1,33 @@
 """What fits on the device: the ladder that is taken when a step runs out of memory."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from efficientdet import backend
 from efficientdet.config import Config
+
+FROZEN_BN_BELOW = 8  # images in a micro-batch
+
+
+def decide_batch_norm(
+    config: Config, batch_size: int, *, loaded: bool, say: Callable[[str], None]
+) -> Config:
+    """Freezes BatchNorm statistics where nobody said what to do; at the start and at every rung.
+
+    Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
+    micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
+    the parts that are frozen as a whole keep theirs.)
+
+    Args:
+        batch_size: effective batch, images an update.
+        loaded: the run started from a checkpoint's weights.
+    """
+    micro = max(1, batch_size // config.grad_accum_steps)
+    if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
+        return config
+    say(f"BatchNorm statistics are frozen: {micro} images in a micro-batch are too few")
+    return dataclasses.replace(config, is_training_bn=False)
 
 
 def next_rung(config: Config, batch_size: int) -> tuple[dict[str, Any], str] | None:

@@ -1,7 +1,7 @@
 """A model with the state and the compiled step that train it; rebuilt when memory runs out."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.model import freeze
 from efficientdet.model.detector import build_detector, part_of
-from efficientdet.training.ladder import next_rung
+from efficientdet.training.ladder import decide_batch_norm, next_rung
 from efficientdet.training.optimizers import make_optimizer
 from efficientdet.training.precision import compute_policy
 from efficientdet.training.train_state import TrainState
@@ -24,7 +24,7 @@ class Learner:
     """Does training steps, and makes room on the device when one does not fit.
 
     Args:
-        config: with `is_training_bn` decided.
+        config: with `is_training_bn` decided for its micro-batch.
         say: receives one line for everything the user should know.
         changed: receives the config when the ladder changed it.
     """
@@ -38,7 +38,17 @@ class Learner:
     ):
         self.config, self._say, self._changed = config, say, changed
         self._heads_only = False
+        self._restored: Collection[str] | None = None
         self.build()
+
+    def started_from(self, restored: Collection[str] | None) -> None:
+        """Says which variables began with a checkpoint's values; None: the run began at random.
+
+        BatchNorms that are not among them are never frozen, and the ladder may freeze the others.
+        """
+        if restored != self._restored:
+            self._restored = restored
+            self.compile_step()
 
     def build(self) -> None:
         """A new model of the present config, with its state; the weights are random again."""
@@ -56,6 +66,7 @@ class Learner:
             self.model,
             self.config,
             parts=("backbone", "fpn") if self._heads_only else (),
+            restored=self._restored,
         )
         scales = {"backbone": self.config.backbone_lr_scale}
         self.freeze_report = frozen
@@ -135,7 +146,12 @@ class Learner:
         changes, line = rung
         self._say(f"out of memory: {line}; the step is done again")
         arrays = self.state.arrays()
-        self.config = dataclasses.replace(self.config, **changes)
+        self.config = decide_batch_norm(
+            dataclasses.replace(self.config, **changes),
+            batch_size,
+            loaded=self._restored is not None,
+            say=self._say,
+        )
         self._changed(self.config)
         del self.step, self.state, self.model
         self.build()

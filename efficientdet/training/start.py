@@ -1,6 +1,5 @@
 """Puts a training run together: records, configuration, weights, loop."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from efficientdet import backend
-from efficientdet.checkpoint.report import RestoreReport
+from efficientdet.checkpoint.report import REPORT_FILE, RestoreReport, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config, nearest
@@ -25,13 +24,12 @@ from efficientdet.run_directory import RunDirectory
 from efficientdet.training import preflight as before_start
 from efficientdet.training.callbacks import MetricsFile, ProgressBar, TensorBoard
 from efficientdet.training.checkpoints import Checkpoints
+from efficientdet.training.ladder import decide_batch_norm
 from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.precision import explain_precision
 from efficientdet.training.trainer import Plan, Trainer
 from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
-
-FROZEN_BN_BELOW = 8  # images in a micro-batch
 
 
 @dataclass(frozen=True)
@@ -62,6 +60,7 @@ class Start:
             allow_partial=self.allow_partial,
         )
         learner.state.reset_shadows()
+        learner.started_from(report.restored_names)
         return report
 
 
@@ -107,15 +106,17 @@ def train(
                 f"with {label_map}; convert both with the same --label_map_path and --classes"
             )
     config = run.config(model_name, overrides, label_map)
-    if not run.exists:
-        config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
     if batch_size and batch_size % config.grad_accum_steps:
         raise UsageError(
             f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
         )
     checkpoints = Checkpoints(run.path, keep=keep, warn=say)
-    if start.path and not checkpoints.steps():
+    resuming = bool(checkpoints.steps())
+    if start.path and not resuming:
         require(start.path)
+    if batch_size or not resuming:  # auto: likely a small card, and when resuming the same again
+        loaded = read_restored_names(run.path) is not None if resuming else start.path is not None
+        config = decide_batch_norm(config, batch_size or 1, loaded=loaded, say=say)
     explain_precision(config, say)
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
@@ -174,6 +175,7 @@ def _resume_or_load(
     """Brings the learner to the run's newest checkpoint, else to the weights to start from."""
     say = printer(console)
     if trainer.resume():
+        trainer.learner.started_from(read_restored_names(run.path))
         if start.path:
             say(f"{start.path} is not read again: the run is past its start")
         say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
@@ -181,6 +183,8 @@ def _resume_or_load(
         report = start.load_into(trainer.learner, label_map)
         console.print(report.table())
         report.write(run.path)
+    else:
+        (run.path / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
 
 
 def _check_metric(name: str, known: Sequence[str]) -> None:
@@ -202,22 +206,6 @@ def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSe
             "--train_batch_size=auto tries what fits on the GPU, and there is none; say a number"
         )
     return learner.largest_batch(*learner.config.image_hw, records.max_objects)
-
-
-def _decide_batch_norm(
-    config: Config, batch_size: int | None, *, loaded: bool, say: Callable[[str], None]
-) -> Config:
-    """At the start of a run: freezes BatchNorm statistics where nobody said what to do.
-
-    Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
-    micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
-    the parts that are frozen as a whole keep theirs.)
-    """
-    micro = max(1, (batch_size or 1) // config.grad_accum_steps)  # auto: likely a small card
-    if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
-        return config
-    say(f"BatchNorm statistics stay as loaded: {micro} images in a micro-batch are too few")
-    return dataclasses.replace(config, is_training_bn=False)
 
 
 def _training_batches(

@@ -106,9 +106,15 @@ class TrainState:
         return arrays
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
-        """Sets every variable that `arrays` names; returns the names that were absent."""
+        """Sets every variable that `arrays` names; returns the names that were absent.
+
+        What is absent stays as it is, but for an average: that begins at its variable's new value.
+        """
         present = self.arrays()
         merged = present | {name: arrays[name] for name in present.keys() & arrays.keys()}
+        for name in present.keys() - arrays.keys():
+            if name.endswith(f"/{EMA}"):
+                merged[name] = merged[name.removesuffix(f"/{EMA}")]
         for name, variable in self._stored().items():
             variable.assign(merged[name].astype(variable.dtype))
         for variable, names, _ in self._flat_groups():

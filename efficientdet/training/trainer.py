@@ -17,6 +17,7 @@ from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.schedules import learning_rate
+from efficientdet.training.train_state import EMA
 from efficientdet.training.validation import EpochEvaluation
 
 Batch = Mapping[str, np.ndarray]
@@ -83,8 +84,15 @@ class Trainer:
             self._log.truncate(-1)  # whatever stands there is of a run that is gone
             return False
         arrays, progress = loaded
-        if absent := self.learner.state.load(arrays):
-            self._say(f"warning: the checkpoint lacks {len(absent)} variables, first {absent[0]}")
+        absent = self.learner.state.load(arrays)
+        averages = [name for name in absent if name.endswith(f"/{EMA}")]
+        if averages:
+            self._say(
+                f"the checkpoint has no moving average of {len(averages)} variables: it begins at "
+                "their present values"
+            )
+        if lacking := [name for name in absent if name not in averages]:
+            self._say(f"warning: the checkpoint lacks {len(lacking)} variables, first {lacking[0]}")
         self.progress = progress.rescaled(self.plan.steps_per_epoch)
         if progress.steps_per_epoch != self.plan.steps_per_epoch:
             self._say(

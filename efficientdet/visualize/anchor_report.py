@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.checkpoint.head_rows import AnchorShapes
 from efficientdet.config import Config
 from efficientdet.dataset import coverage
 from efficientdet.dataset.coverage import Coverage
@@ -20,12 +21,26 @@ class AnchorRow:
         input_size: `1280x384`.
         hparams: the anchors as they are typed into --hparams.
         fitted: proposed by `coverage.fit`, not configured.
+        num_anchors, num_stock: anchors at a position, and how many of them have the shape of one
+            that a COCO checkpoint was trained with.
     """
 
     input_size: str
     hparams: str
     fitted: bool
     coverage: Coverage
+    num_anchors: int
+    num_stock: int
+
+    @property
+    def coco_head(self) -> str:
+        """What training makes of the prediction rows of a COCO checkpoint."""
+        if self.num_stock == self.num_anchors:
+            return f"keeps all {self.num_stock} rows of a COCO checkpoint's heads"
+        return (
+            f"keeps {self.num_stock} of {self.num_anchors} rows of a COCO checkpoint's heads; the "
+            "others are adapted from the nearest shape"
+        )
 
 
 def anchor_rows(
@@ -52,7 +67,11 @@ def _rows(objects: Objects, config: Config, size: str | int, fit: bool) -> Itera
 
     def row(config: Config, fitted: bool) -> AnchorRow:
         measured = coverage.measure(objects, Anchors(config).boxes, config.image_hw)
-        return AnchorRow(f"{width}x{height}", _hparams(config), fitted, measured)
+        shapes = AnchorShapes.of(config)
+        num_stock = len(shapes.matches(AnchorShapes.of(Config())))
+        return AnchorRow(
+            f"{width}x{height}", _hparams(config), fitted, measured, len(shapes), num_stock
+        )
 
     yield row(config, fitted=False)
     if fit:

@@ -58,6 +58,7 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     console.print(table)
     for row in rows:
         _say(console, f"  {row.input_size}{', fitted' if row.fitted else ''}: {row.hparams}")
+        _say(console, f"    {row.coco_head}")
     _say(console, f"Fewest lost: --hparams={best_hparams(rows)}\n")
 
 

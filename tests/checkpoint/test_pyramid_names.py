@@ -67,3 +67,16 @@ def test_levels_are_read_from_the_heads():
     names = [f"class_net/class-0-bn-{level}/beta" for level in (4, 5, 6)]
     assert PyramidNames.of(names).maps == PyramidNames(4, 6).maps
     assert PyramidNames.of(["efficientnet-b0/stem/conv2d/kernel"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("class_net/class-1-bn-2/moving_mean", "class_net/class-1-bn-3/moving_mean"),
+        ("box_net/box-0-bn-8/gamma", "box_net/box-0-bn-7/gamma"),
+        ("box_net/box-0-bn-7/gamma", None),  # there is one of its own
+        ("fpn_cells/cell_0/fnode4/op_after_combine10/bn/gamma", None),
+    ],
+)
+def test_a_head_norm_of_a_new_level_is_like_that_of_the_nearest(name, expected):
+    assert STOCK.nearest_head_norm(name) == expected

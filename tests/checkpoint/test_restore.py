@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import tarfile
 
@@ -6,12 +7,14 @@ import numpy as np
 import pytest
 
 from efficientdet.checkpoint.bundle import write_bundle
+from efficientdet.checkpoint.report import REPORT_FILE, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import EMA, read_weights
-from efficientdet.config import Config
+from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.model.detector import automl_names, build_detector, part_of
+from efficientdet.training.scoring import load_weights
 
 SMALL = {"image_size": 64, "fpn_cell_repeats": 1, "box_class_repeats": 1}
 KITTI = LabelMap.kitti()
@@ -133,16 +136,16 @@ def test_rows_of_coco_classes(coco, coco_arrays, kitti_model):
 
 
 def test_rows_of_kept_anchors(coco, coco_arrays):
-    ratios = [[0.63, 1.58], 1.0, 2.0]
+    ratios = [[0.63, 1.58], 1.0, 2.0]  # the first is 0.4: nearest to 0.5
     config = config_with(num_scales=3, aspect_ratios=ratios, anchor_scale=2.0)
     model = build_detector(config)
-    before = values(model)["box_net/box-predict/bias"].reshape(9, 4)
     report = restore(model, str(coco), config)
     stored = coco_arrays[f"box_net/box-predict/bias{EMA}"].reshape(3, 3, 4)
     bias = values(model)["box_net/box-predict/bias"].reshape(3, 3, 4)
     np.testing.assert_array_equal(bias[:, 1:], stored[:, :2])
-    np.testing.assert_array_equal(bias[:, 0], before[:3])
-    assert "6 of 9 anchors" in report.line()
+    np.testing.assert_array_equal(bias[:, 0], stored[:, 2])
+    assert "6 of 9 anchors" in report.line() and "start from the nearest" in report.line()
+    assert len(report.names("adapted")) == 4 and not report.names("reinitialised")
 
 
 def test_own_run_is_matched_by_its_own_anchors_and_names(coco_arrays, tmp_path):
@@ -169,7 +172,136 @@ def test_pyramid_from_level_two_starts_from_the_stock_one(coco):
     assert all(part_of(name) != "backbone" for name in report.names("absent"))
     restored = set(report.names("restored"))
     assert "fpn_cells/cell_0/fnode0/op_after_combine6/conv/bias" in restored
-    assert "class_net/class-0-bn-2/beta" in report.names("absent")
+    assert report.names("adapted") == [
+        name for name in values(build_detector(config)) if "-bn-2/" in name
+    ]
+    assert "new level 2: the heads' BatchNorms begin as those of the nearest" in report.line()
+    with pytest.raises(UserError, match="random or adapted"):
+        report.require_complete()
+
+
+TINY = {"backbone_name": "efficientnet-tiny", "fpn_num_filters": 16, "num_classes": 2}
+
+
+def tiny(name="efficientdet-d0", **changes):
+    return config_with(name, **TINY, **changes)
+
+
+def store_random(folder, config, **other):
+    """A checkpoint of random weights, with moving statistics that are not at 0 and 1."""
+    random = np.random.default_rng(1)
+    variables = automl_names(build_detector(config))
+    arrays = {n: random.normal(size=v.shape).astype("float32") for n, v in variables.items()}
+    write_bundle(folder / "model", arrays | other)
+    return arrays
+
+
+def test_batch_norms_of_a_new_level_begin_as_those_of_the_nearest(tmp_path):
+    arrays = store_random(tmp_path, tiny())
+    model = build_detector(tiny(min_level=2))
+    restore(model, str(tmp_path), tiny(min_level=2))
+    for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
+        for layer in ("class_net/class-0-bn-", "box_net/box-0-bn-"):
+            value = values(model)[f"{layer}2/{leaf}"]
+            np.testing.assert_array_equal(value, arrays[f"{layer}3/{leaf}"])
+
+
+@pytest.mark.parametrize(
+    ("stored", "here", "right"),
+    [
+        # A published checkpoint: the model's row in the table says it.
+        (("efficientdet-d0", None), {"anchor_scale": 2.0}, "anchor_scale=4.0"),
+        (("efficientdet-d0", None), {"anchor_scale": 4.0}, None),
+        (("efficientdet-d7", None), {}, None),
+        (("efficientdet-d7", None), {"anchor_scale": 4.0}, "anchor_scale=5.0"),
+        (("efficientdet-d7x", None), {"anchor_scale": 5.0}, "anchor_scale=4.0"),
+        # A run: its config.yaml, which may be AutoML's or hold only the model's name.
+        (("efficientdet-d0", "anchor_scale: 2.0"), {}, "anchor_scale=2.0"),
+        (("efficientdet-d0", "anchor_scale: 2.0"), {"anchor_scale": 2.0}, None),
+        (("efficientdet-d0", "{name: efficientdet-lite0, strategy: null}"), {}, "anchor_scale=3.0"),
+        (("efficientdet-d0", "{strategy: null}"), {}, None),
+        # One a level.
+        (("efficientdet-d0", None), {"anchor_scale": [4.0] * 5}, None),
+        (
+            ("efficientdet-d0", None),
+            {"anchor_scale": [2.0] + [4.0] * 4},
+            "anchor_scale=4.0",
+        ),
+        (
+            ("efficientdet-d0", "anchor_scale: [2.0, 3.0, 4.0, 4.0, 4.0]"),
+            {},
+            "anchor_scale=2.0*3.0*4.0*4.0*4.0",
+        ),
+    ],
+)
+def test_another_anchor_scale_is_fit_to_train_on_and_not_to_evaluate(tmp_path, stored, here, right):
+    name, written = stored
+    store_random(tmp_path, tiny(name))
+    if written:
+        (tmp_path / "config.yaml").write_text(written)
+    config = tiny(name, **here)
+    model = build_detector(config)
+    if right is None:
+        load_weights(model, tmp_path, config, lambda line: None)
+        return
+    with pytest.raises(UserError, match=re.escape(f"--hparams={right}")) as error:
+        load_weights(model, tmp_path, config, lambda line: None)
+    assert "\n" not in str(error.value)
+    report = restore(model, str(tmp_path), config)
+    assert f"trained with {right}, here" in report.line() and not report.names("reinitialised")
+    hparams = parse_hparams(right)
+    load_weights(model, tmp_path, config.override(hparams), lambda line: None)
+
+
+def test_anchor_scales_of_levels_that_are_new_do_not_count(tmp_path):
+    store_random(tmp_path, tiny())
+    for scales, right in (([3.0] + [4.0] * 5, None), ([3.0] * 6, "3.0*4.0*4.0*4.0*4.0*4.0")):
+        config = tiny(min_level=2, anchor_scale=scales)
+        report = restore(build_detector(config), str(tmp_path), config)
+        assert report.right_scale == (right and f"anchor_scale={right}")
+
+
+def test_nothing_is_known_of_the_anchors_of_a_run_without_its_config(tmp_path):
+    store_random(tmp_path, tiny(), **{"state/updates": np.float32(3)})
+    config = tiny(anchor_scale=2.0)
+    load_weights(build_detector(config), tmp_path, config, lambda line: None)
+
+
+def test_a_backbone_has_no_anchors(tmp_path):
+    store_random(tmp_path, tiny())
+    config = tiny(anchor_scale=2.0)
+    report = restore(build_detector(config), str(tmp_path), config, backbone_only=True)
+    assert report.right_scale is None and not report.notes
+
+
+def test_the_published_heads_are_adapted_to_the_anchors_of_the_inspector(tmp_path):
+    """In training; evaluated, they would decode every box on an anchor of another shape."""
+    arrays = store_random(tmp_path, tiny())
+    config = tiny(aspect_ratios=[1.08, 2.16, 0.4])
+    model = build_detector(config)
+    report = restore(model, str(tmp_path), config)
+    for head in (_PREDICT, "box_net/box-predict"):
+        for leaf in ("pointwise_kernel", "bias"):
+            np.testing.assert_array_equal(values(model)[f"{head}/{leaf}"], arrays[f"{head}/{leaf}"])
+    assert len(report.names("adapted")) == 4
+    assert "0 of 9 anchors" in report.line()
+    with pytest.raises(UserError, match="4 variables would be random or adapted.*0 of 9 anchors"):
+        report.require_complete()
+
+
+def test_the_written_report_names_what_began_with_the_checkpoint(tmp_path):
+    assert read_restored_names(tmp_path) is None
+    store_random(tmp_path, tiny())
+    config = tiny(min_level=2)
+    report = restore(build_detector(config), str(tmp_path), config)
+    report.write(tmp_path)
+    names = read_restored_names(tmp_path)
+    assert names == report.restored_names
+    assert "class_net/class-0-bn-2/moving_mean" in names
+    assert set(report.names("absent")).isdisjoint(names) and report.names("absent")
+    (tmp_path / REPORT_FILE).write_text('{"variables": [{}]}')
+    with pytest.raises(UserError, match=f"{REPORT_FILE}: not readable.*expected the report"):
+        read_restored_names(tmp_path)
 
 
 @pytest.mark.parametrize("published", ["detector", "classifier"])

@@ -154,6 +154,91 @@ def test_a_damaged_newest_one_is_passed_over(
     assert tf.train.latest_checkpoint(str(checkpoints.folder)) == str(checkpoints.prefix(10))
 
 
+def test_a_damaged_one_is_renamed_and_never_overwritten(
+    checkpoints: Checkpoints, said: list[str]
+) -> None:
+    for value in (1, 2):
+        checkpoints.save(arrays(value), Progress(step=15))
+        _flip(DATA_SUFFIX, 0.5)(checkpoints.prefix(15))
+        checkpoints.load_latest()
+    for suffix in (INDEX_SUFFIX, DATA_SUFFIX):
+        for number in ("", "1"):
+            assert Path(f"{checkpoints.prefix(15)}{suffix}.damaged{number}").stat().st_size
+    assert checkpoints.load_latest()[1].step == 10
+    assert len(said) == 2
+
+
+def _fail(error: Exception, place: str, patch: pytest.MonkeyPatch, times: int) -> None:
+    """The next `times` openings of a checkpoint, or readings of a tensor, raise `error`."""
+    left = iter([error] * times)
+    original = tf.train.load_checkpoint
+
+    class Reader:
+        def __init__(self, reader):
+            self.get_variable_to_shape_map = reader.get_variable_to_shape_map
+            self._reader = reader
+
+        def get_tensor(self, name: str) -> np.ndarray:
+            if place == "tensor" and (failure := next(left, None)):
+                raise failure
+            return self._reader.get_tensor(name)
+
+    def load(prefix: str) -> Reader:
+        if place == "open" and (failure := next(left, None)):
+            raise failure
+        return Reader(original(prefix))
+
+    patch.setattr(tf.train, "load_checkpoint", load)
+
+
+PASSING = {
+    "unavailable": tf.errors.UnavailableError(None, None, "connection reset"),
+    "as TensorFlow tells it": tf.errors.OpError(
+        None, None,
+        "Unable to read file (x.index). Perhaps the file is corrupt or was produced by a newer "
+        "version of TensorFlow with format changes (failed to seek to header entry): x.index; "
+        "Input/output error", tf.errors.UNKNOWN,
+    ),
+    "stale": OSError(116, "Stale file handle"),
+    "no memory": tf.errors.ResourceExhaustedError(None, None, "out of memory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["open", "tensor"])
+@pytest.mark.parametrize("error", PASSING)
+def test_a_passing_read_error_stops_and_changes_nothing(
+    checkpoints: Checkpoints,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: str,
+    place: str,
+) -> None:
+    before = files(checkpoints.folder)
+    _fail(PASSING[error], place, monkeypatch, times=2)
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            checkpoints.load_latest()
+        line = str(caught.value)
+        assert line.startswith(f"{checkpoints.prefix(15)}: not a readable checkpoint")
+        assert "everything stays as it is" in line and "\n" not in line
+    assert files(checkpoints.folder) == before and not said
+    assert checkpoints.load_latest()[1].step == 15
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow speaks of data loss also where it could not open the file."""
+    path = Path(f"{checkpoints.prefix(15)}{DATA_SUFFIX}")
+    path.unlink()
+    path.symlink_to(path.name)  # cannot be opened, by nobody
+    error = tf.errors.DataLossError(None, None, "Unable to open table file")
+    _fail(error, "open", monkeypatch, times=1)
+    with pytest.raises(UserError, match="everything stays as it is"):
+        checkpoints.load_latest()
+    assert checkpoints.steps() == [5, 10, 15]
+
+
 def test_when_all_are_damaged_it_does_not_start_anew(checkpoints: Checkpoints) -> None:
     for step in checkpoints.steps():
         _truncate_data(checkpoints.prefix(step))

@@ -13,6 +13,7 @@ import pytest
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.training.learner import Learner
+from efficientdet.training.train_state import EMA
 
 SMALL = {
     "backbone_name": "efficientnet-tiny",
@@ -103,6 +104,25 @@ def test_stored_state_loads_exactly() -> None:
     for name, array in other.state.arrays().items():
         assert np.array_equal(array, stored[name]), name
     assert other.state.load({}) == sorted(stored)
+
+
+def test_averages_that_are_not_stored_begin_at_the_weights() -> None:
+    """Turned on at a resume; or some of them are there and some are not."""
+    stored = Learner(_config(moving_average_decay=0.0, seed=5)).state.arrays()
+    state = Learner(_config()).state
+    absent = state.load(stored)
+    arrays = state.arrays()
+    averages = [name for name in arrays if name.endswith(EMA)]
+    assert absent == sorted(averages) and averages
+    for name in averages:
+        np.testing.assert_array_equal(arrays[name], stored[name.removesuffix(f"/{EMA}")], name)
+    trainables, statistics = state.evaluation_values()
+    for value, variable in zip(trainables, state.trainables, strict=True):
+        np.testing.assert_array_equal(value, variable.value)
+    kept, other = averages[0], averages[1:]
+    assert state.load(stored | {kept: stored[kept.removesuffix(f"/{EMA}")] + 1}) == sorted(other)
+    assert (state.arrays()[kept] == stored[kept.removesuffix(f"/{EMA}")] + 1).all()
+    np.testing.assert_array_equal(state.arrays()[other[0]], arrays[other[0]])
 
 
 def test_out_of_memory_takes_the_ladder_and_does_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

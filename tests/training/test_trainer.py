@@ -23,6 +23,7 @@ from efficientdet.errors import Stopped, UserError
 from efficientdet.training.callbacks import Callback, MetricsFile
 from efficientdet.training.checkpoints import Checkpoints
 from efficientdet.training.metrics_log import MetricsLog
+from efficientdet.training.train_state import EMA
 from efficientdet.training.trainer import BAD_STREAK, MAX_ROLLBACKS, Plan, Trainer
 
 NUM_IMAGES = 12
@@ -382,6 +383,16 @@ def test_a_checkpoint_that_lacks_variables_is_told(tmp_path: Path) -> None:
     run.learner.state.load = lambda arrays: ["new/kernel", "new/bias"]
     assert run.trainer.resume()
     assert run.said == ["warning: the checkpoint lacks 2 variables, first new/kernel"]
+
+
+def test_averages_that_begin_at_a_resume_are_no_warning(tmp_path: Path) -> None:
+    stop_after(tmp_path, 2)
+    run = Run(tmp_path)
+    run.learner.state.load = lambda arrays: [f"{name}/{EMA}" for name in ("a/bias", "a/kernel")]
+    assert run.trainer.resume()
+    assert run.said == [
+        "the checkpoint has no moving average of 2 variables: it begins at their present values"
+    ]
 
 
 # --- damage

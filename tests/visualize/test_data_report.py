@@ -76,8 +76,25 @@ def test_anchor_rows_compare_sizes_and_propose(write):
     assert rows[0].hparams == "anchor_scale=4.0,aspect_ratios=1.0*2.0*0.5"
     assert rows[1].coverage.missed["all"] <= rows[0].coverage.missed["all"]
     assert len(anchor_rows(objects, Config(), [256], fit=False)) == 1
+
     text = printed(report, rows)
     assert "Fewest lost: --hparams=image_size=256x" in text and "padding, %" in text
+
+
+def test_each_proposal_says_whether_it_keeps_the_heads_of_a_coco_checkpoint(write):
+    report = write(example(1, CAR, WALKER))
+    objects = report.sets[0].statistics.objects
+
+    def text(ratios):
+        config = Config().override({"aspect_ratios": ratios, "anchor_scale": 2.5})
+        return anchor_rows(objects, config, [256], fit=False)[0].coco_head
+
+    assert text([1.0, 2.0, 0.5]) == "keeps all 9 rows of a COCO checkpoint's heads"
+    assert text([1.08, 2.16, 0.4]).startswith("keeps 0 of 9 rows of a COCO checkpoint's heads; the")
+    assert text([1.0, 2.16, 0.4]).startswith("keeps 3 of 9 rows")
+    assert text([1.0, 2.16, 0.4]).endswith("adapted from the nearest shape")
+    rows = anchor_rows(objects, Config(), [256], fit=False)
+    assert rows[0].coco_head in printed(report, rows)
 
 
 def test_the_page_is_whole_with_and_without_objects(write, tmp_path):
