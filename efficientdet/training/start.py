@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from efficientdet import backend
 from efficientdet.checkpoint.report import RestoreReport
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
-from efficientdet.config import Config, nearest
+from efficientdet.config import Config
 from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -29,7 +29,7 @@ from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.precision import explain_precision
 from efficientdet.training.trainer import Plan, Trainer
-from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
+from efficientdet.training.validation import EpochEvaluation, Validator, check_metric, obeyed
 
 FROZEN_BN_BELOW = 8  # images in a micro-batch
 
@@ -81,7 +81,6 @@ def train(
     eval_samples: int | None,
     save_steps: int,
     keep: int,
-    best_metric: str,
     preflight: bool,
 ) -> None:
     """Trains, and evaluates after each epoch if there is a `val_pattern`; resumes where it can.
@@ -120,7 +119,7 @@ def train(
         validator = Validator(
             validation, config, eval_batch_size, num_images=count, console=console
         )
-        _check_metric(best_metric, validator.metric_names)
+        check_metric(config.best_metric, validator.metric_names)
         evaluate = EpochEvaluation(validator, run.path / "eval")
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
@@ -131,7 +130,7 @@ def train(
         steps_per_epoch=max(1, examples // batch_size),
         num_epochs=config.num_epochs,
         save_steps=save_steps,
-        best_metric=best_metric,
+        best_metric=config.best_metric,
         max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
     )
     batches = _training_batches(records, config, batch_size, examples)
@@ -176,15 +175,6 @@ def _resume_or_load(
         report = start.load_into(trainer.learner, label_map)
         console.print(report.table())
         report.write(run.path)
-
-
-def _check_metric(name: str, known: Sequence[str]) -> None:
-    """Now, and not after the first epoch."""
-    if name not in known:
-        raise UsageError(
-            f"--best_metric={name}: these validation records have no such metric"
-            f"{nearest(name, known)}"
-        )
 
 
 def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSet) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import track
 
 from efficientdet.atomic import atomic_open
-from efficientdet.config import Config
+from efficientdet.config import Config, nearest
 from efficientdet.dataset.tfrecord import parse_example
-from efficientdet.evaluation.evaluate import Result, evaluate
+from efficientdet.errors import UsageError
+from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
@@ -201,6 +202,20 @@ class EpochEvaluation:
         self._validator.show(evaluated)
         self._validator.write(evaluated, self._folder, f"{config.name}, {self._folder.parent}")
         return evaluated
+
+
+def check_metric(name: str, known: Sequence[str]) -> None:
+    """Raises UsageError if an evaluation will not name the best_metric `name`."""
+    if name == MODERATE_MEAN and name not in known:
+        raise UsageError(
+            f"--best_metric={name}: the validation records have no Car, Pedestrian or Cyclist of "
+            "moderate difficulty; say --best_metric=AP, which is COCO's"
+        )
+    if name not in known:
+        raise UsageError(
+            f"--best_metric={name}: these validation records have no such metric"
+            f"{nearest(name, known)}"
+        )
 
 
 def obeyed(name: str, said: int | None, found: int, say: Callable[[str], None]) -> int:
