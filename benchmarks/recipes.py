@@ -12,7 +12,6 @@ Writes `recipes.md` (scores with their 95 % intervals over resampled drives) and
 `before_after.png` (ten frames, first row on the left, last row on the right) to --work_dir.
 """
 
-import json
 import math
 import subprocess
 import sys
@@ -44,6 +43,7 @@ from efficientdet.evaluation.frames import FrameDetections, FrameTruth, read_tru
 from efficientdet.input.record_set import RecordSet
 from efficientdet.input.records import RecordIndex
 from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.thresholds import Thresholds
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
 
@@ -251,7 +251,7 @@ def before_after(
 
 def _thresholds(row: Row, label_map: LabelMap) -> dict[int, float]:
     """Class id -> the score of best F1; a class that was never found rightly is not drawn."""
-    scores = json.loads((row.folder / "eval" / "thresholds.json").read_text())
+    scores = Thresholds.read(row.folder / "eval" / "thresholds.json").scores
     return {i: scores.get(name, math.inf) for i, name in label_map.names.items()}
 
 

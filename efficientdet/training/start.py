@@ -144,7 +144,6 @@ def train(
         learner,
         plan,
         checkpoints,
-        log,
         batches=batches,
         evaluate=evaluate,
         callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
