@@ -8,11 +8,10 @@ part and those above it, and the baseline's values for the others. All else is a
 optimizer, batch, seed, random weights to start from, minutes of training. The rows take turns, so
 that what else the machine does meets all of them. Stopped or killed, the same command goes on.
 
-Writes `recipes.md` (scores with their 95 % intervals over resampled frames) and
+Writes `recipes.md` (scores with their 95 % intervals over resampled drives) and
 `before_after.png` (ten frames, first row on the left, last row on the right) to --work_dir.
 """
 
-import json
 import math
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from efficientdet import backend
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config, flatten, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.splits import drive_of
 from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.errors import UserError
 from efficientdet.evaluation import bootstrap
@@ -43,6 +43,7 @@ from efficientdet.evaluation.frames import FrameDetections, FrameTruth, read_tru
 from efficientdet.input.record_set import RecordSet
 from efficientdet.input.records import RecordIndex
 from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.thresholds import Thresholds
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
 
@@ -187,7 +188,8 @@ def table(
     label_map: LabelMap,
 ) -> str:
     """Markdown: percent, 95 % intervals in brackets; last, what the whole recipe adds."""
-    draws = [bootstrap.samples(truths, frames, label_map, METRICS) for frames in found]
+    groups = [drive_of(truth.source_id) for truth in truths]
+    draws = [bootstrap.samples(truths, frames, label_map, METRICS, groups) for frames in found]
     values = [evaluate(truths, frames, label_map).metrics for frames in found]
     lines = [
         "| | minutes | steps | " + " | ".join(HEADINGS) + " |",
@@ -212,8 +214,9 @@ def _cell(value: float, samples: np.ndarray, sign: str = "") -> str:
 
 def _caption(rows: Sequence[Row], truths: Sequence[FrameTruth]) -> str:
     first, last = (row.hparams["image_size"] for row in (rows[0], rows[-1]))
+    drawn = bootstrap.resampled([drive_of(truth.source_id) for truth in truths])
     return (
-        f"Percent, 95 % interval over frames in brackets; Car, Pedestrian and Cyclist: KITTI "
+        f"Percent, 95 % interval over {drawn} in brackets; Car, Pedestrian and Cyclist: KITTI "
         f"moderate R40. {MODEL.value} from random weights, batch {BATCH_SIZE.value}, input {first} "
         f"and {last}, {len(truths)} validation frames, {keras.backend.backend()} on "
         f"{backend.device()}."
@@ -248,7 +251,7 @@ def before_after(
 
 def _thresholds(row: Row, label_map: LabelMap) -> dict[int, float]:
     """Class id -> the score of best F1; a class that was never found rightly is not drawn."""
-    scores = json.loads((row.folder / "eval" / "thresholds.json").read_text())
+    scores = Thresholds.read(row.folder / "eval" / "thresholds.json").scores
     return {i: scores.get(name, math.inf) for i, name in label_map.names.items()}
 
 

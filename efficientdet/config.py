@@ -118,6 +118,7 @@ class Config:
     # Ours.
     backbone_lr_scale: float = 1.0
     heads_only_epochs: int = 0  # train the heads alone first, then everything
+    best_metric: str = "AP"  # by which the best checkpoint is kept; of a val_... loss, the least
     early_stopping_epochs: int = 0  # stop after so many evaluations without a better best_metric
     seed: int = 0
 

@@ -60,7 +60,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("save_checkpoints_steps", 1000, "Steps between checkpoints.", lower_bound=1)
 flags.DEFINE_integer("keep_checkpoints", 3, "Checkpoints to keep besides the best.", lower_bound=1)
-flags.DEFINE_string("best_metric", "AP", "The metric by which the best checkpoint is kept.")
+flags.DEFINE_string(
+    "best_metric", None,
+    "The metric by which the best checkpoint is kept; the default is the hyper-parameter.",
+)  # fmt: skip
 flags.DEFINE_string("label_map_path", None, "Only for records that have no manifest.")
 flags.DEFINE_integer(
     "memory_limit_mb", None, "Cap the GPU, to rehearse a smaller card.", lower_bound=1
@@ -161,7 +164,6 @@ def _train() -> None:
         eval_samples=FLAGS.eval_samples,
         save_steps=FLAGS.save_checkpoints_steps,
         keep=FLAGS.keep_checkpoints,
-        best_metric=FLAGS.best_metric,
         preflight=not FLAGS.skip_preflight,
     )
 
@@ -206,7 +208,7 @@ def _check_metrics() -> None:
 
 def _overrides() -> dict:
     overrides = parse_hparams(FLAGS.hparams)
-    for name in ("num_epochs", "grad_accum_steps"):  # a flag wins over --hparams
+    for name in ("num_epochs", "grad_accum_steps", "best_metric"):  # a flag wins over --hparams
         if FLAGS[name].value is not None:
             overrides[name] = FLAGS[name].value
     return overrides

@@ -27,8 +27,8 @@ flags.DEFINE_string("images", None, "Images, folders or globs, separated by comm
 flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
 flags.DEFINE_string("output_dir", "predictions", "Where pictures, results/ and detections.json go.")
 flags.DEFINE_float(
-    "min_score", None, "Draw boxes from this score on. Default: per class, the best F1 of the last "
-    "evaluation of the run; 0.3 where there was none.", lower_bound=0, upper_bound=1,
+    "min_score", None, "Draw boxes from this score on. Default: per class, the best F1 in the "
+    "evaluation of this checkpoint; 0.3 where there was none.", lower_bound=0, upper_bound=1,
 )  # fmt: skip
 flags.DEFINE_integer("max_images", None, "Stop after so many images.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)

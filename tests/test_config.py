@@ -219,3 +219,5 @@ def test_the_recipes_in_configs_load(root: Path) -> None:
         values = parse_hparams(str(path))
         config = Config().override(values)
         assert dataclasses.asdict(config) != dataclasses.asdict(Config())
+        of_kitti = path.name.startswith("kitti_")
+        assert config.best_metric == ("kitti/moderate_R40" if of_kitti else "AP")

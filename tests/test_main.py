@@ -155,6 +155,29 @@ def test_the_line_is_the_last_and_there_is_no_traceback(root: Path, folder: Path
 
 
 @pytest.mark.parametrize(
+    ("flags", "metric"),
+    [
+        ((), "AP"),
+        (("--hparams=best_metric=kitti/moderate_R40",), "kitti/moderate_R40"),
+        (("--hparams=best_metric=kitti/moderate_R40", "--best_metric=APs"), "APs"),
+    ],
+)
+def test_the_flag_wins_over_the_best_metric_of_a_config(
+    no_tensorflow: dict[str, str], flags: tuple[str, ...], metric: str
+) -> None:
+    code = """
+import sys
+from absl import flags
+from efficientdet import main
+from efficientdet.config import Config
+flags.FLAGS(sys.argv)
+print(Config().override(main._overrides()).best_metric)
+"""
+    done = run(["-c", code, *flags], env=no_tensorflow)
+    assert done.stdout.strip() == metric, done.stderr
+
+
+@pytest.mark.parametrize(
     "start",
     [
         lambda root: (["main.py"], root / "efficientdet"),

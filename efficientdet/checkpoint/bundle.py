@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -60,6 +61,20 @@ def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_entry(prefix: str | os.PathLike[str], name: str) -> Any | None:
+    """One array of the bundle, the others unread; None where it has no such name.
+
+    Raises:
+        UserError: no such bundle, or a damaged one.
+    """
+    try:
+        reader = tf.train.load_checkpoint(str(prefix))
+        return reader.get_tensor(name) if reader.has_tensor(name) else None
+    except (OSError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
+        message = one_line(error)[:200]
+        raise UserError(f"{prefix}: not a readable checkpoint: {message}") from error
 
 
 def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from efficientdet.evaluation.mistakes import (
 )
 
 NO_TRUTH = "no ground truth"
+MODERATE_MEAN = "kitti/moderate_R40"  # over the benchmark's classes
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Result:
         """Every number by its TensorBoard tag, in [0, 1]; one without ground truth is left out.
 
         `AP`, `AP50`, `AP75`, `APs`, `APm`, `APl`, `ARmax1`, `ARmax10`, `ARmax100`, `ARs`, `ARm`,
-        `ARl`, `AP_/<class>`, `AP50_/<class>` (COCO), and `kitti/<class>_<difficulty>_R40`, `_R11`.
+        `ARl`, `AP_/<class>`, `AP50_/<class>` (COCO), `kitti/<class>_<difficulty>_R40`, `_R11`, and
+        `kitti/moderate_R40`.
         """
         values = self.coco.summary | coco_class_metrics(self.coco.precision, self.label_map)
         present = {name: value for name, value in values.items() if not math.isnan(value)}
@@ -128,13 +130,19 @@ def coco_class_metrics(precision: np.ndarray, label_map: LabelMap) -> dict[str, 
 
 
 def kitti_metrics(curves: Sequence[kitti.Curve]) -> dict[str, float]:
-    """`kitti/<class>_<difficulty>_R40` and `_R11` of the cells that have ground truth."""
-    return {
+    """`kitti/<class>_<difficulty>_R40` and `_R11` of the cells that have ground truth.
+
+    `kitti/moderate_R40` is the mean of Car, Pedestrian and Cyclist at moderate difficulty, or of
+    those among them that have ground truth there.
+    """
+    values = {
         f"kitti/{curve.class_name}_{curve.difficulty.name}_{points}": value
         for curve in curves
         if curve.num_objects
         for points, value in (("R40", curve.r40), ("R11", curve.r11))
     }
+    moderate = [value for name, value in values.items() if name.endswith("_moderate_R40")]
+    return values | ({MODERATE_MEAN: sum(moderate) / len(moderate)} if moderate else {})
 
 
 def coco_table(result: Result) -> Table:
@@ -174,6 +182,8 @@ def kitti_table(curves: Sequence[kitti.Curve]) -> Table:
             style=None if curve.num_objects else "dim",
             end_section=curve.difficulty == kitti.DIFFICULTIES[-1],
         )
+    if (mean := kitti_metrics(curves).get(MODERATE_MEAN)) is not None:
+        table.add_row("mean", "moderate", "", _percent(mean), "", style="bold")
     if any(curve.is_small for curve in curves):
         table.caption = "* with n <= 40 objects R40 reaches at most (n - 1) / 40"
     return table

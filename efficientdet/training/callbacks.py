@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ class Callback:
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
 
-    def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
+    def on_evaluation(
+        self, step: int, epoch: float | None, metrics: Logs, pictures: Pictures
+    ) -> None:
         """An evaluation was done; `pictures` are uint8 [H, W, 3], by name."""
 
     def close(self) -> None:
@@ -109,9 +112,18 @@ class TensorBoard(Callback):
 
     def __init__(self, model_dir: Path):
         self._folder = model_dir
-        self._train = tf.summary.create_file_writer(str(model_dir))
-        self._eval = tf.summary.create_file_writer(str(model_dir / "eval"))
         self._mean = _Mean()
+
+    # Made when first written to: of two processes that share a run, the one that does not evaluate
+    # leaves no newer, empty file in eval/, for which TensorBoard would leave the other's unread.
+
+    @cached_property
+    def _train(self) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self._folder))
+
+    @cached_property
+    def _eval(self) -> tf.summary.SummaryWriter:
+        return tf.summary.create_file_writer(str(self._folder / "eval"))
 
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         if not (means := self._mean.add(step, logs)):
@@ -136,8 +148,9 @@ class TensorBoard(Callback):
 
     def close(self) -> None:
         with self._writing():
-            self._train.flush()
-            self._eval.flush()
+            for writer in ("_train", "_eval"):
+                if writer in self.__dict__:
+                    getattr(self, writer).flush()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

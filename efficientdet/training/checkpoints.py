@@ -5,9 +5,11 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from efficientdet.checkpoint.bundle import (
     INDEX_SUFFIX,
     DamagedCheckpoint,
     read_bundle,
+    read_entry,
     write_bundle,
 )
 from efficientdet.errors import UserError
@@ -55,6 +58,46 @@ class Progress:
         done = round(self.step_in_epoch * steps_per_epoch / self.steps_per_epoch)
         return dataclasses.replace(
             self, steps_per_epoch=steps_per_epoch, step_in_epoch=min(done, steps_per_epoch)
+        )
+
+
+@dataclass(frozen=True)
+class HeldCheckpoint:
+    """A checkpoint whose files are open: it can be copied even after training has dropped it.
+
+    Attributes:
+        epoch: that training had reached; None in a checkpoint of another program.
+        files: by suffix.
+    """
+
+    prefix: Path
+    step: int
+    epoch: float | None
+    files: Mapping[str, BinaryIO]
+
+
+@contextmanager
+def hold(prefix: Path) -> Iterator[HeldCheckpoint]:
+    """Opens the checkpoint `model.ckpt-N` at `prefix`.
+
+    Raises:
+        UserError: it is damaged, or gone: training keeps only the newest.
+    """
+    with ExitStack() as stack:
+        try:
+            files = {
+                suffix: stack.enter_context(Path(f"{prefix}{suffix}").open("rb"))
+                for suffix in (DATA_SUFFIX, INDEX_SUFFIX)
+            }
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        text = read_entry(prefix, _PROGRESS)
+        progress = None if text is None else Progress(**json.loads(text))
+        yield HeldCheckpoint(
+            prefix,
+            step=int(prefix.name.rpartition("-")[2]),
+            epoch=progress and progress.epoch + progress.step_in_epoch / progress.steps_per_epoch,
+            files=files,
         )
 
 
@@ -126,22 +169,37 @@ class Checkpoints:
             raise UserError(f"{self.folder}: none of its {len(damaged)} checkpoints is readable")
         return None
 
-    def archive(self, step: int, metric: str, value: float, metrics: Mapping[str, float]) -> None:
-        """Copies a checkpoint to `archive/` as the best so far (AutoML's folder and file names)."""
-        archive = self.folder / "archive"
-        for suffix in (DATA_SUFFIX, INDEX_SUFFIX):
-            with atomic_path(archive / f"{self.prefix(step).name}{suffix}") as temporary:
-                shutil.copyfile(f"{self.prefix(step)}{suffix}", temporary)
-        self._write_state_file(archive, [self.prefix(step).name])
+    def archive(
+        self,
+        checkpoint: HeldCheckpoint,
+        metric: str,
+        value: float,
+        metrics: Mapping[str, float],
+        beside: Sequence[Path] = (),
+    ) -> None:
+        """Copies a checkpoint to `archive/` as the best so far (AutoML's folder and file names).
+
+        Args:
+            beside: files of its evaluation, copied along.
+        """
+        archive, name = self.folder / "archive", checkpoint.prefix.name
+        for suffix, source in checkpoint.files.items():
+            source.seek(0)
+            with atomic_open(archive / f"{name}{suffix}", "wb") as file:
+                shutil.copyfileobj(source, file)
+        self._write_state_file(archive, [name])
         for unfinished in archive.glob(".*.tmp"):  # of a run that was killed
             unfinished.unlink()
         for old in archive.glob("model.ckpt-*"):
-            if not old.name.startswith(f"{self.prefix(step).name}."):
+            if not old.name.startswith(f"{name}."):
                 old.unlink()
+        for path in beside:
+            with atomic_path(archive / path.name) as temporary:
+                shutil.copyfile(path, temporary)
         with atomic_open(archive / "best_objective.txt") as file:
             file.write(f"{value}\n")
         with atomic_open(archive / "best_eval.txt") as file:
-            json.dump({"best_metric": metric, "step": step, **metrics}, file, indent=1)
+            json.dump({"best_metric": metric, "step": checkpoint.step, **metrics}, file, indent=1)
 
     def _remove(self, step: int) -> None:
         # Index first: a bundle without its index does not exist.

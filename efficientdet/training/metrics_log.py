@@ -15,13 +15,14 @@ class MetricsLog:
     def __init__(self, path: Path):
         self.path = Path(path)
 
-    def append(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+    def append(self, kind: str, step: int, epoch: float | None, values: Mapping[str, Any]) -> None:
         """Adds one line; what is not a finite number becomes null, as JSON has no NaN."""
         finite = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()
         }
-        record = {"kind": kind, "step": step, "epoch": round(epoch, 4), **finite}
+        epoch = None if epoch is None else round(epoch, 4)
+        record = {"kind": kind, "step": step, "epoch": epoch, **finite}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -37,7 +38,7 @@ class MetricsLog:
                 break
         return [record for record in records if kind in (None, record["kind"])]
 
-    def truncate(self, step: int) -> None:
+    def truncate(self, step: float) -> None:
         """Drops what a crashed run logged after `step`, the checkpoint that is resumed."""
         if not self.path.exists():
             return

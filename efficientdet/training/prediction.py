@@ -1,8 +1,7 @@
 """Detects in image files with a trained run, and writes what it found."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from efficientdet.inference import Detector
 from efficientdet.input.images import find_images, image_batches
 from efficientdet.run_directory import RunDirectory
 from efficientdet.training.scoring import load_model, load_weights, newest_checkpoint
+from efficientdet.training.thresholds import DEFAULT, thresholds_of
 from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.drawing import save_image
-
-DRAWN_SCORE = 0.3  # where no evaluation has found a better threshold
 
 
 def predict(
@@ -44,8 +42,8 @@ def predict(
     Args:
         ckpt: instead of the newest checkpoint of `model_dir`.
         images: see `find_images`.
-        min_score: boxes from this score on are drawn; None: by class, the best F1 of the run's last
-            evaluation.
+        min_score: boxes from this score on are drawn; None: by class, the best F1 of this
+            checkpoint's evaluation.
     """
     console = Console()
     say = printer(console)
@@ -59,7 +57,7 @@ def predict(
     model = load_model(config, say)
     load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
     detector = Detector(model, config, say)
-    thresholds = _thresholds(run, label_map, min_score)
+    thresholds = _thresholds(path, run, label_map, min_score, say)
     folder = Path(output_dir)
     found: list[FrameDetections] = []
     steps = track(
@@ -91,11 +89,15 @@ def _require_distinct_names(paths: Sequence[Path]) -> None:
 
 
 def _thresholds(
-    run: RunDirectory, label_map: LabelMap, min_score: float | None
+    checkpoint: str | Path,
+    run: RunDirectory,
+    label_map: LabelMap,
+    min_score: float | None,
+    say: Callable[[str], None],
 ) -> dict[int, float]:
     """Class id -> score from which boxes are drawn."""
     if min_score is not None:
         return dict.fromkeys(label_map.names, min_score)
-    path = run.path / "eval" / "thresholds.json"
-    best = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {i: best.get(name, DRAWN_SCORE) for i, name in label_map.names.items()}
+    best, line = thresholds_of(checkpoint, run.path)
+    say(line)
+    return {i: best.get(name, DEFAULT) for i, name in label_map.names.items()}

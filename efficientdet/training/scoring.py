@@ -8,11 +8,12 @@ from typing import Any
 import keras
 from rich.console import Console
 
+from efficientdet.checkpoint.bundle import INDEX_SUFFIX
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
 from efficientdet.console import printer
-from efficientdet.errors import UserError
+from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation import zero_shot as class_map
 from efficientdet.evaluation.evaluate import evaluate as judge
 from efficientdet.evaluation.frames import read_truths
@@ -21,9 +22,16 @@ from efficientdet.inference import Detector
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.detector import build_detector
 from efficientdet.run_directory import RunDirectory
-from efficientdet.training.checkpoints import Checkpoints
+from efficientdet.training.checkpoints import Checkpoints, hold
+from efficientdet.training.evaluator import Curve, own_prefix
 from efficientdet.training.precision import compute_policy, explain_precision
-from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
+from efficientdet.training.validation import (
+    EpochEvaluation,
+    Evaluated,
+    Validator,
+    check_metric,
+    obeyed,
+)
 
 COCO_CLASSES = 90
 
@@ -43,6 +51,9 @@ def evaluate(
 ) -> None:
     """Scores the newest checkpoint of `model_dir`, or `ckpt`; writes into `model_dir/eval`.
 
+    What the run itself trained also gets a point on its curve, and may become its best. Another
+    checkpoint leaves only its results and its report.
+
     Args:
         watch_seconds: look for a newer checkpoint so often, until interrupted; None: once.
     """
@@ -50,6 +61,8 @@ def evaluate(
     say = printer(console)
     run = RunDirectory(model_dir, say)
     records = RecordSet.open(val_pattern, label_map_path, say, run.stored_label_map)
+    if watch_seconds is not None and not ckpt:
+        _await_checkpoint(run.path, watch_seconds, say)
     label_map = run.label_map(records.label_map)
     config = run.config(model_name, overrides, label_map)
     path = ckpt or newest_checkpoint(run.path)
@@ -58,9 +71,29 @@ def evaluate(
     count = obeyed("eval_samples", eval_samples, records.num_examples, say)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
     evaluation = EpochEvaluation(validator, run.path / "eval")
-    while True:
+    curve: Curve | None = None
+
+    def score() -> Evaluated:
         load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
-        evaluation(model, config, Detector(model, config).values)
+        return evaluation(model, config, Detector(model, config).values, path)
+
+    while True:
+        own = own_prefix(path, run)
+        if own is None:
+            say(f"{path} was not trained in {run.path}: it gets no part in its curve and archive")
+            score()
+        else:
+            path = own
+            curve = curve or Curve(run.path, _best_metric(config, overrides, validator, say), say)
+            try:
+                with hold(own) as checkpoint:
+                    curve.add(checkpoint, score(), evaluation.kept)
+            except UserError:
+                if Path(f"{own}{INDEX_SUFFIX}").exists():
+                    raise
+                say(f"{own} is gone, training has newer ones")
+                path = newest_checkpoint(run.path)
+                continue
         if watch_seconds is None:
             return
         done = path
@@ -135,6 +168,28 @@ def load_weights(
     report = restore(model, str(path), config, **how)
     report.require_complete()
     say(report.line())
+
+
+def _best_metric(
+    config: Config, overrides: Mapping[str, Any], validator: Validator, say: Callable[[str], None]
+) -> str | None:
+    """By which a best checkpoint is kept; None where the run's metric is none of these records."""
+    try:
+        check_metric(config.best_metric, validator.metric_names)
+    except UsageError as error:
+        if "best_metric" in overrides:
+            raise
+        say(f"no checkpoint is kept as the best: {error}")
+        return None
+    return config.best_metric
+
+
+def _await_checkpoint(model_dir: Path, seconds: float, say: Callable[[str], None]) -> None:
+    """Sleeps until training has saved its first one."""
+    if not Checkpoints(model_dir).steps():
+        say(f"{model_dir}: no checkpoint yet; looking again every {seconds} seconds")
+    while not Checkpoints(model_dir).steps():
+        time.sleep(seconds)
 
 
 def newest_checkpoint(model_dir: Path) -> Path:

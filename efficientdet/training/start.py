@@ -1,7 +1,7 @@
 """Puts a training run together: records, configuration, weights, loop."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +14,7 @@ from efficientdet import backend
 from efficientdet.checkpoint.report import REPORT_FILE, RestoreReport, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
-from efficientdet.config import Config, nearest
+from efficientdet.config import Config
 from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -29,7 +29,7 @@ from efficientdet.training.learner import Learner
 from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.precision import explain_precision
 from efficientdet.training.trainer import Plan, Trainer
-from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
+from efficientdet.training.validation import EpochEvaluation, Validator, check_metric, obeyed
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,6 @@ def train(
     eval_samples: int | None,
     save_steps: int,
     keep: int,
-    best_metric: str,
     preflight: bool,
 ) -> None:
     """Trains, and evaluates after each epoch if there is a `val_pattern`; resumes where it can.
@@ -126,7 +125,7 @@ def train(
         validator = Validator(
             validation, config, eval_batch_size, num_images=count, console=console
         )
-        _check_metric(best_metric, validator.metric_names)
+        check_metric(config.best_metric, validator.metric_names)
         evaluate = EpochEvaluation(validator, run.path / "eval")
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
@@ -137,7 +136,7 @@ def train(
         steps_per_epoch=max(1, examples // batch_size),
         num_epochs=config.num_epochs,
         save_steps=save_steps,
-        best_metric=best_metric,
+        best_metric=config.best_metric,
         max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
     )
     batches = _training_batches(records, config, batch_size, examples)
@@ -151,7 +150,6 @@ def train(
         learner,
         plan,
         checkpoints,
-        log,
         batches=batches,
         evaluate=evaluate,
         callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
@@ -185,15 +183,6 @@ def _resume_or_load(
         report.write(run.path)
     else:
         (run.path / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
-
-
-def _check_metric(name: str, known: Sequence[str]) -> None:
-    """Now, and not after the first epoch."""
-    if name not in known:
-        raise UsageError(
-            f"--best_metric={name}: these validation records have no such metric"
-            f"{nearest(name, known)}"
-        )
 
 
 def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSet) -> int:

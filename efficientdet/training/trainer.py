@@ -12,11 +12,11 @@ from efficientdet.atomic import atomic_path
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.training.callbacks import Callback
-from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.checkpoints import Checkpoints, Progress, hold
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.learner import Learner
-from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.schedules import learning_rate
+from efficientdet.training.scoreboard import Scoreboard
 from efficientdet.training.train_state import EMA
 from efficientdet.training.validation import EpochEvaluation
 
@@ -59,7 +59,6 @@ class Trainer:
         learner: Learner,
         plan: Plan,
         checkpoints: Checkpoints,
-        log: MetricsLog,
         *,
         batches: Callable[[int, int], Iterator[Batch]],
         evaluate: EpochEvaluation | None,
@@ -67,7 +66,8 @@ class Trainer:
         say: Callable[[str], None] = print,
     ):
         self.learner, self.plan, self.progress = learner, plan, Progress()
-        self._checkpoints, self._log = checkpoints, log
+        self._checkpoints = checkpoints
+        self._scoreboard = Scoreboard(checkpoints, plan.best_metric, say)
         self._batches, self._evaluate = batches, evaluate
         self._callbacks, self._say = callbacks, say
 
@@ -81,7 +81,7 @@ class Trainer:
         loaded = self._checkpoints.load_latest()
         if loaded is None:
             self.progress = Progress(steps_per_epoch=self.plan.steps_per_epoch)
-            self._log.truncate(-1)  # whatever stands there is of a run that is gone
+            self._scoreboard.truncate(-1)  # whatever stands there is of a run that is gone
             return False
         arrays, progress = loaded
         absent = self.learner.state.load(arrays)
@@ -100,7 +100,7 @@ class Trainer:
                 f"{progress.steps_per_epoch}: going on at the same place of the same epoch, the "
                 "learning rate follows the batch size"
             )
-        self._log.truncate(self.progress.step)
+        self._scoreboard.truncate(self.progress.step)
         return True
 
     def fit(self) -> None:
@@ -252,38 +252,19 @@ class Trainer:
         at_an_end = self.progress.step_in_epoch == 0 or self._is_out_of_time()
         if self._evaluate is None or self.progress.step == 0 or not at_an_end:
             return False
-        return all(record["step"] != self.progress.step for record in self._log.read("eval"))
+        return not self._scoreboard.has(self.progress.step, self._evaluate.num_images)
 
     def _run_evaluation(self) -> None:
-        learner = self.learner
-        evaluated = self._evaluate(learner.model, learner.config, learner.state.evaluation_values())
-        name = self.plan.best_metric
-        if name not in evaluated.metrics:
-            known = ", ".join(evaluated.metrics)
-            raise UserError(f"--best_metric={name}: no such metric; there are {known}")
-        best = max(self._scores(), default=-math.inf)
+        learner, prefix = self.learner, self._checkpoints.prefix(self.progress.step)
+        values = learner.state.evaluation_values()
+        evaluated = self._evaluate(learner.model, learner.config, values, prefix)
         # Archived before it is logged: a crash in between repeats both.
-        if self._score(evaluated.metrics) > best:
-            value = evaluated.metrics[name]
-            self._checkpoints.archive(self.progress.step, name, value, evaluated.metrics)
-            self._say(
-                f"best {name} so far: {value:.4f} (kept in {self._checkpoints.folder}/archive)"
-            )
+        with hold(prefix) as checkpoint:
+            self._scoreboard.keep_if_best(checkpoint, evaluated.metrics, self._evaluate.kept)
         for callback in self._callbacks:
             callback.on_evaluation(
                 self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.pictures
             )
 
     def _should_stop_early(self) -> bool:
-        patience, scores = self.config.early_stopping_epochs, self._scores()
-        return bool(scores) and 0 < patience < len(scores) - int(np.argmax(scores))
-
-    def _scores(self) -> list[float]:
-        return [self._score(record) for record in self._log.read("eval")]
-
-    def _score(self, metrics: Mapping[str, float | None]) -> float:
-        """The best_metric, turned so that more is better; -inf where it is not a number."""
-        value = metrics.get(self.plan.best_metric)
-        if value is None or math.isnan(value):
-            return -math.inf
-        return -value if self.plan.best_metric.startswith("val_") else value  # val_: a loss
+        return 0 < self.config.early_stopping_epochs <= self._scoreboard.evaluations_since_best()

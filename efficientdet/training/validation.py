@@ -1,8 +1,7 @@
 """One evaluation: the network over all validation records, losses, both metrics, a picture."""
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -14,16 +13,19 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 
-from efficientdet.atomic import atomic_open
-from efficientdet.config import Config
+from efficientdet.checkpoint.identity import Identity, identify
+from efficientdet.config import Config, nearest
 from efficientdet.console import printer
 from efficientdet.dataset.tfrecord import parse_example
-from efficientdet.evaluation.evaluate import Result, evaluate
+from efficientdet.errors import UsageError
+from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
+from efficientdet.training import thresholds
+from efficientdet.training.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
@@ -32,6 +34,7 @@ Batch = Mapping[str, np.ndarray]
 Weights = tuple[list, list]
 STRIP_IMAGES = 6
 STRIP_SCORE = 0.3
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Evaluated:
     """What one evaluation found.
 
     Attributes:
-        metrics: name -> value, the losses as `val_cls_loss` and so on.
+        metrics: name -> value, the losses as `val_cls_loss` and so on; `num_images`.
         strip: uint8 [H, W, 3]: the first images with predicted (solid) and true (dashed) boxes.
     """
 
@@ -118,7 +121,8 @@ class Validator:
         result = evaluate(self.truths, detections, self.label_map)
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
-        return Evaluated(result.metrics | losses, result, detections, sheet(pictures, columns=2))
+        metrics = result.metrics | losses | {"num_images": len(self.truths)}
+        return Evaluated(metrics, result, detections, sheet(pictures, columns=2))
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
@@ -131,24 +135,23 @@ class Validator:
         text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
         self._console.print(f"{len(self.truths)} images, split {self._split}: {text}")
 
-    def write(self, evaluated: Evaluated, folder: Path, description: str) -> None:
+    def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
         """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
 
         Args:
-            description: which checkpoint was judged.
+            checkpoint: which was judged; report and thresholds name it.
         """
         result = evaluated.result
         write_kitti(folder / "results", evaluated.detections, self.label_map)
         write_coco(folder / "detections.json", evaluated.detections)
         names = self.label_map.names
-        with atomic_open(folder / "thresholds.json") as file:
-            json.dump({names[i]: score for i, score in result.score_thresholds.items()}, file)
+        scores = {names[i]: score for i, score in result.score_thresholds.items()}
+        Thresholds(scores, checkpoint).write(folder / thresholds.FILE_NAME)
         for name, picture in evaluated.pictures.items():
             save_image(picture, folder / f"{name}.png")
         images = {frame.source_id: self._pixels(frame.source_id) for frame in result.worst_frames}
-        eval_report.write(
-            folder / "report.html", result, images, f"{description}, split {self._split}"
-        )
+        description = f"{self._config.name}, {checkpoint}, split {self._split}"
+        eval_report.write(folder / REPORT, result, images, description)
 
     def _batches(self) -> Iterator[Batch]:
         batches = track(
@@ -177,8 +180,8 @@ class Validator:
         pixels = np.clip(pixels, 0, 255).astype(np.uint8)
         truth = self.truths[self._numbers[frame.source_id]]
         pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
-        thresholds = dict.fromkeys(self.label_map.names, STRIP_SCORE)
-        return draw_detections(pixels, frame, self.label_map, thresholds, scale=scale)
+        scores = dict.fromkeys(self.label_map.names, STRIP_SCORE)
+        return draw_detections(pixels, frame, self.label_map, scores, scale=scale)
 
 
 class EpochEvaluation:
@@ -186,22 +189,45 @@ class EpochEvaluation:
 
     Args:
         folder: `model_dir/eval`.
+
+    Attributes:
+        kept: of the files it writes, those that an archived checkpoint takes along.
+        num_images: how many it evaluates on.
     """
 
     def __init__(self, validator: Validator, folder: Path):
         self._validator, self._folder = validator, folder
+        self.num_images = len(validator.truths)
+        self.kept = (folder / REPORT, folder / thresholds.FILE_NAME)
         self._model: keras.Model | None = None
         self._detector: Detector | None = None
 
-    def __call__(self, model: keras.Model, config: Config, values: Weights) -> Evaluated:
-        """Evaluates `model` with `values`: (trainables, non-trainables)."""
+    def __call__(
+        self, model: keras.Model, config: Config, values: Weights, checkpoint: str | Path
+    ) -> Evaluated:
+        """Evaluates `model` with `values`: (trainables, non-trainables) of `checkpoint`."""
+        identity = identify(checkpoint)  # now: training may drop it meanwhile
         if model is not self._model:
             self._model, self._detector = model, Detector(model, config, self._validator.say)
         self._detector.values = values
         evaluated = self._validator(self._detector)
         self._validator.show(evaluated)
-        self._validator.write(evaluated, self._folder, f"{config.name}, {self._folder.parent}")
+        self._validator.write(evaluated, self._folder, identity)
         return evaluated
+
+
+def check_metric(name: str, known: Sequence[str]) -> None:
+    """Raises UsageError if an evaluation will not name the best_metric `name`."""
+    if name == MODERATE_MEAN and name not in known:
+        raise UsageError(
+            f"--best_metric={name}: the validation records have no Car, Pedestrian or Cyclist of "
+            "moderate difficulty; say --best_metric=AP, which is COCO's"
+        )
+    if name not in known:
+        raise UsageError(
+            f"--best_metric={name}: these validation records have no such metric"
+            f"{nearest(name, known)}"
+        )
 
 
 def obeyed(name: str, said: int | None, found: int, say: Callable[[str], None]) -> int:

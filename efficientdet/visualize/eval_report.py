@@ -8,7 +8,7 @@ import numpy as np
 
 from efficientdet.atomic import atomic_open
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import Result
+from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, kitti_metrics
 from efficientdet.evaluation.frames import box_array
 from efficientdet.evaluation.mistakes import PROPERTIES, FrameMistakes
 from efficientdet.visualize.curves import coco_figure, kitti_figure
@@ -49,6 +49,7 @@ def to_html(result: Result, images: Mapping[str, np.ndarray], description: str) 
         recall_columns=SUMMARY[6:],
         coco_rows=[(names[i], result.coco.num_objects[i], result.coco.by_class(i)) for i in names],
         kitti_curves=result.kitti,
+        kitti_mean=kitti_metrics(result.kitti).get(MODERATE_MEAN),
         operating_rows=[(names[i], result.operating_points.get(i)) for i in names],
         kitti_plot=figure_png(kitti_figure(result.kitti)) if result.kitti else "",
         coco_plot=figure_png(coco_figure(result.coco, names)),

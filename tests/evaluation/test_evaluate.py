@@ -8,7 +8,7 @@ from rich.console import Console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import evaluate
+from efficientdet.evaluation.evaluate import evaluate, kitti_table
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 
 
@@ -28,6 +28,33 @@ def test_metrics_have_the_names_of_automl_and_kitti(result):
     assert metrics["AP50_/Pedestrian"] == pytest.approx(1)
     assert metrics["kitti/Car_moderate_R40"] == 0.0
     assert metrics["kitti/Car_moderate_R11"] == pytest.approx(1 / 11)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "mean"),
+    [
+        (["Car", "Pedestrian", "Cyclist"], 2 / 3),
+        (["Car", "Cyclist", "Tram"], 1 / 2),  # no pedestrian to be found: of what there is
+        (["Tram", "Van"], None),
+    ],
+)
+def test_the_mean_of_the_moderate_figures_is_a_metric(make_object, make_detections, kinds, mean):
+    """All are found but the cars; 41 of each, so that a perfect cell reaches 1."""
+    label_map = LabelMap.kitti()
+    boxes = [(0, 60 * i, 100, 60 * i + 50) for i in range(41)]
+    objects = [make_object(kind, box) for kind in kinds for box in boxes]
+    ids = [label_map.id_of(kind) for kind in kinds if kind != "Car"]
+    rows = [(box, 0.9 - i / 100, class_id) for class_id in ids for i, box in enumerate(boxes)]
+    result = evaluate([FrameTruth("000000", 0, 0, objects)], [make_detections(*rows)], label_map)
+    console = Console(width=100, file=io.StringIO())
+    console.print(kitti_table(result.kitti))
+    if mean is None:
+        assert "kitti/moderate_R40" not in result.metrics
+        assert "mean" not in console.file.getvalue()
+    else:
+        assert result.metrics["kitti/moderate_R40"] == pytest.approx(mean)
+        (row,) = [line for line in console.file.getvalue().splitlines() if "mean" in line]
+        assert f"{100 * mean:.2f}" in row
 
 
 def test_what_has_no_ground_truth_is_no_metric(result):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, write_bundle
 from efficientdet.errors import UserError
-from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.checkpoints import Checkpoints, Progress, hold
 
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
@@ -313,15 +314,46 @@ def test_saved_again_at_the_same_step_the_newer_one_counts(checkpoints: Checkpoi
     assert checkpoints.steps() == [5, 10, 15]
 
 
+def archive_step(checkpoints: Checkpoints, step: int, *how: Any) -> None:
+    with hold(checkpoints.prefix(step)) as checkpoint:
+        checkpoints.archive(checkpoint, *how)
+
+
+def test_what_is_held_can_be_archived_after_it_was_dropped(checkpoints: Checkpoints) -> None:
+    """An evaluation takes minutes, and training keeps only so many checkpoints."""
+    checkpoints.save(arrays(20), dataclasses.replace(PROGRESS, step=20))
+    with hold(checkpoints.prefix(20)) as checkpoint:
+        assert (checkpoint.step, checkpoint.epoch) == (20, 2.4)
+        for step in range(25, 45, 5):
+            checkpoints.save(arrays(step), Progress(step=step))
+        assert 20 not in checkpoints.steps()
+        checkpoints.archive(checkpoint, "AP", 0.25, {})
+    archived = tf.train.load_checkpoint(str(checkpoints.folder / "archive" / "model.ckpt-20"))
+    assert archived.get_tensor("stem/kernel")[0, 0] == 20
+
+
+def test_what_is_gone_or_of_another_program(checkpoints: Checkpoints) -> None:
+    with (
+        pytest.raises(UserError, match="model.ckpt-99.*No such file"),
+        hold(checkpoints.prefix(99)),
+    ):
+        pass
+    write_bundle(checkpoints.folder / "model.ckpt-7", {"global_step": np.int64(7)})
+    with hold(checkpoints.folder / "model.ckpt-7") as checkpoint:
+        assert (checkpoint.step, checkpoint.epoch) == (7, None)
+
+
 def test_the_best_stays_in_the_archive(checkpoints: Checkpoints) -> None:
-    archive = checkpoints.folder / "archive"
-    checkpoints.archive(10, "AP", 0.25, {"AP": 0.25, "AP50": 0.5})
+    archive, report = checkpoints.folder / "archive", checkpoints.folder / "report.html"
+    report.write_text("of step 15")
+    archive_step(checkpoints, 10, "AP", 0.25, {"AP": 0.25, "AP50": 0.5})
     (archive / f".model.ckpt-12{DATA_SUFFIX}.1.tmp").write_bytes(b"half")  # killed meanwhile
-    checkpoints.archive(15, "AP", 0.31, {"AP": 0.31, "AP50": 0.6})
+    archive_step(checkpoints, 15, "AP", 0.31, {"AP": 0.31, "AP50": 0.6}, [report])
     assert files(archive) == {
         "checkpoint", f"model.ckpt-15{DATA_SUFFIX}", f"model.ckpt-15{INDEX_SUFFIX}",
-        "best_objective.txt", "best_eval.txt",
+        "best_objective.txt", "best_eval.txt", "report.html",
     }  # fmt: skip
+    assert (archive / "report.html").read_text() == "of step 15"
     assert float((archive / "best_objective.txt").read_text()) == 0.31
     best = json.loads((archive / "best_eval.txt").read_text())
     assert best == {"best_metric": "AP", "step": 15, "AP": 0.31, "AP50": 0.6}
@@ -333,10 +365,10 @@ def test_the_best_stays_in_the_archive(checkpoints: Checkpoints) -> None:
 
 
 def test_a_full_disk_leaves_the_archive_as_it_was(checkpoints: Checkpoints) -> None:
-    checkpoints.archive(10, "AP", 0.25, {})
+    archive_step(checkpoints, 10, "AP", 0.25, {})
     before = files(checkpoints.folder / "archive")
     with full_disk(), pytest.raises(OSError):
-        checkpoints.archive(15, "AP", 0.31, {})
+        archive_step(checkpoints, 15, "AP", 0.31, {})
     assert files(checkpoints.folder / "archive") == before
 
 

@@ -25,9 +25,11 @@ def test_an_automatic_batch_is_found_once_and_kept(
 
 
 def test_an_unknown_best_metric_is_refused_at_once() -> None:
-    start._check_metric("APs", ["AP", "APs"])
+    start.check_metric("APs", ["AP", "APs"])
     with pytest.raises(UsageError, match="no such metric; did you mean 'AP'"):
-        start._check_metric("mAP", ["AP", "APs"])
+        start.check_metric("mAP", ["AP", "APs"])
+    with pytest.raises(UsageError, match="no Car, Pedestrian or Cyclist .* say --best_metric=AP"):
+        start.check_metric("kitti/moderate_R40", ["AP", "APs"])
 
 
 def test_an_automatic_batch_needs_a_gpu(tmp_path: Path) -> None:

@@ -108,7 +108,12 @@ class Evaluate:
         self.weights: list[float] = []
         self.before: Callable[[], None] = lambda: None
 
-    def __call__(self, model: str, config: Config, values: tuple[list, list]) -> SimpleNamespace:
+    kept, num_images = (), 0
+
+    def __call__(
+        self, model: str, config: Config, values: tuple[list, list], checkpoint: Path
+    ) -> SimpleNamespace:
+        assert read_bundle(checkpoint)["weight"] == values[0][0]
         self.before()
         ((weight,), _) = values
         self.weights.append(float(weight))
@@ -154,9 +159,8 @@ class Run:
             max_seconds=max_seconds,
         )
         self.trainer = Trainer(
-            self.learner, plan, self.checkpoints, self.log, batches=self._batches,
-            evaluate=evaluate, callbacks=[self.recorder, MetricsFile(self.log)],
-            say=self.said.append,
+            self.learner, plan, self.checkpoints, batches=self._batches, evaluate=evaluate,
+            callbacks=[self.recorder, MetricsFile(self.log)], say=self.said.append,
         )  # fmt: skip
 
     def _batches(self, epoch: int, skip: int) -> Iterator[dict[str, np.ndarray]]:
