@@ -33,9 +33,9 @@ def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
         float32 [H, W, 3]; float32 scalar `image_scale`: pixels of it times this are pixels of
         `image`.
     """
-    nothing = tf.zeros([0, 4]), tf.zeros([0], tf.int32)
-    (image, _, _), scale = geometry.letterbox(image, *nothing, config.image_hw)
-    return finish(image, config), 1.0 / scale
+    empty = Sample.uncut(image, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
+    sample, scale = geometry.letterbox(empty, config.image_hw)
+    return finish(sample.image, config), 1.0 / scale
 
 
 def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
@@ -155,14 +155,14 @@ class InputPipeline:
     ) -> dict[str, tf.Tensor]:
         """One row of a batch."""
         sample, source_id = self._load(number)
-        original_hw = geometry.size_of(sample[0])
+        original_hw = geometry.size_of(sample.image)
         if self._training:
             sample, scale = self._augment(sample, seed, mosaic_prob)
         else:
-            sample, scale = geometry.letterbox(*sample, self._config.image_hw)
-        boxes, classes = self._instances(sample[1], sample[2], valid)
+            sample, scale = geometry.letterbox(sample, self._config.image_hw)
+        boxes, classes = self._instances(sample, valid)
         return {
-            "images": finish(sample[0], self._config),
+            "images": finish(sample.image, self._config),
             "boxes": boxes,
             "classes": classes,
             "source_id": source_id,
@@ -180,10 +180,10 @@ class InputPipeline:
         known = (classes == IGNORE) | (classes > 0) & (classes <= self._num_classes)
         what = f"a class id is not in 1..{self._num_classes}; source_id and ids:"
         tf.debugging.Assert(tf.reduce_all(known), [what, example["source_id"], classes])
-        boxes = example["boxes"] * tf.tile(size, [2])
+        sample = Sample.uncut(image, example["boxes"] * tf.tile(size, [2]), classes)
         if not self._config.ignore_regions:
-            boxes, classes = geometry.select(boxes, classes, classes != IGNORE)
-        return (image, boxes, classes), example["source_id"]
+            sample = geometry.select(sample, classes != IGNORE)
+        return sample, example["source_id"]
 
     def _augment(
         self, sample: Sample, seed: tf.Tensor, mosaic_prob: tf.Tensor
@@ -192,16 +192,16 @@ class InputPipeline:
         config = self._config
         paste, mosaic, crop, flip, scale, photo = tf.unstack(tf.random.split(seed, 6))
         if self._donors:
-            sample = with_probability(config.copy_paste_prob, self._paste, *sample, paste)
+            sample = with_probability(config.copy_paste_prob, self._paste, sample, paste)
         if config.mosaic_prob > 0:
-            sample = with_probability(mosaic_prob, self._mosaic, *sample, mosaic)
+            sample = with_probability(mosaic_prob, self._mosaic, sample, mosaic)
         if config.crop_prob > 0:
             random_crop = functools.partial(augment.random_crop, **self._visible)
-            sample = with_probability(config.crop_prob, random_crop, *sample, crop)
+            sample = with_probability(config.crop_prob, random_crop, sample, crop)
         if config.input_rand_hflip:
-            sample = augment.random_hflip(*sample, flip)
+            sample = augment.random_hflip(sample, flip)
         sample, factor = augment.random_scale(
-            *sample,
+            sample,
             scale,
             output_size=config.image_hw,
             scale_min=config.jitter_min,
@@ -209,40 +209,35 @@ class InputPipeline:
             **self._visible,
         )
         if config.photometric > 0:
-            sample = augment.photometric(*sample, photo, strength=config.photometric)
+            sample = augment.photometric(sample, photo, strength=config.photometric)
         return sample, factor
 
-    def _paste(
-        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> Sample:
+    def _paste(self, sample: Sample, seed: tf.Tensor) -> Sample:
         """With one object of another record in it."""
         draw, seed = tf.unstack(tf.random.split(seed))
         number, box, donor_class = self._donors.draw(draw)
-        donor_image = self._load(number)[0][0]
+        donor_image = self._load(number)[0].image
         size = tf.cast(geometry.size_of(donor_image), tf.float32)
         donor = {"donor_image": donor_image, "donor_class": donor_class}
         donor["donor_box"] = box * tf.tile(size, [2])
-        return augment.copy_paste(image, boxes, classes, seed, **donor)
+        return augment.copy_paste(sample, seed, **donor)
 
-    def _mosaic(
-        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> Sample:
+    def _mosaic(self, sample: Sample, seed: tf.Tensor) -> Sample:
         """With three other records in one frame."""
         draw, seed = tf.unstack(tf.random.split(seed))
         numbers = tf.random.stateless_uniform([3], draw, 0, len(self.index), tf.int64)
         others = [self._load(number)[0] for number in tf.unstack(numbers)]
-        return augment.mosaic([(image, boxes, classes), *others], seed, **self._visible)
+        return augment.mosaic([sample, *others], seed, **self._visible)
 
-    def _instances(
-        self, boxes: tf.Tensor, classes: tf.Tensor, valid: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _instances(self, sample: Sample, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.
 
         Boxes end one pixel before the input does, as AutoML clips them.
         """
         height, width = self._config.image_hw
-        boxes = geometry.clip(boxes, tf.constant([height - 1, width - 1]))
-        boxes, classes = geometry.select(boxes, classes, (geometry.area(boxes) > 0) & valid)
+        boxes = geometry.clip(sample.boxes, tf.constant([height - 1, width - 1]))
+        sample = sample._replace(boxes=boxes)
+        _, boxes, classes, _ = geometry.select(sample, (geometry.area(boxes) > 0) & valid)
         rows = tf.argsort(tf.cast(classes == IGNORE, tf.int32), stable=True)[: self._max_instances]
         missing = self._max_instances - tf.shape(rows)[0]
         boxes = tf.pad(tf.gather(boxes, rows), [[0, missing], [0, 0]])

@@ -107,8 +107,8 @@ def test_training_scale_and_boxes_equal_automl(size, mode):
     image, classes = golden["image_uint8"], golden["classes"][:, 0].astype(np.int32)
     pixels = golden["boxes_yxyx_normalised"] * np.tile(image.shape[:2], 2).astype(np.float32)
     factor = 1.0 if mode == "eval" else 0.5
-    (out, boxes, classes), scale = augment.random_scale(
-        tf.constant(image), pixels, classes, [0, 0],
+    (out, boxes, classes, _), scale = augment.random_scale(
+        geometry.Sample.uncut(tf.constant(image), pixels, classes), [0, 0],
         output_size=SIZES[size], scale_min=factor, scale_max=factor,
     )  # fmt: skip
     boxes = geometry.clip(boxes, tf.constant(SIZES[size]) - 1)
