@@ -94,28 +94,18 @@ class InputPipeline:
         self._batch_size, self._num_classes = batch_size, num_classes
         self._max_instances = max_instances
         self._check_max_instances()
-        self._say = say
         balanced = training and config.repeat_threshold > 0
         pasting = training and config.copy_paste_prob > 0
-        self._tell_absent_classes(balanced, pasting)
         self._factors = self._repeat_factors() if balanced else np.ones(len(self.index))
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
-        if pasting and not self._donors:
-            say(
-                f"copy-paste is off: of {', '.join(config.copy_paste_classes) or 'no class'} these "
-                "records hold no object that is whole and uncovered"
-            )
         # Without ignore regions what is cut must stay an object: the rest would be background.
         self._visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
-        if training and config.mosaic_prob > 0 and mixed_epochs <= 0:
-            say(
-                f"warning: mosaic_prob={config.mosaic_prob} does nothing: the last "
-                f"mosaic_close_epochs={config.mosaic_close_epochs} epochs are without mosaic, and "
-                f"num_epochs={config.num_epochs}; lower the former"
-            )
         steps = (examples_per_epoch or len(self.index)) // batch_size
         self._mosaic_images = mixed_epochs * steps * batch_size
+        if training:
+            for line in self._what_is_off(balanced, pasting):
+                say(f"warning: {line}")
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)
@@ -266,18 +256,32 @@ class InputPipeline:
         wanted = [record.wanted(types) for record in self._objects]
         return repeat_factors(wanted, self._config.repeat_threshold)
 
-    def _tell_absent_classes(self, balanced: bool, pasting: bool) -> None:
-        """One line for the classes that the recipe names and nothing here can be learnt of."""
+    def _what_is_off(self, balanced: bool, pasting: bool) -> Iterator[str]:
+        """A line for each part of the recipe that these records, or so few epochs, turn off."""
+        config = self._config
         parts = {"repeat_classes": balanced, "copy_paste_classes": pasting}
-        named = {key: getattr(self._config, key) for key, used in parts.items() if used}
+        named = {key: getattr(config, key) for key, used in parts.items() if used}
         types = list(dict.fromkeys(name for names in named.values() for name in names))
-        seen = {i for record in self._objects for i in record.wanted(types)} if types else {}
-        absent = [name for i, name in enumerate(types, start=1) if i not in seen]
+        seen = (
+            {place for record in self._objects for place in record.wanted(types)} if types else {}
+        )
+        absent = [name for place, name in enumerate(types, start=1) if place not in seen]
         if absent:
             keys = [key for key, names in named.items() if {*names} & {*absent}]
-            self._say(
-                f"warning: the training records hold no {' and no '.join(absent)} to learn: left "
-                f"out of {' and '.join(keys)}"
+            yield (
+                f"the training records hold no {' and no '.join(absent)} to learn: left out of "
+                f"{' and '.join(keys)}"
+            )
+        if pasting and not self._donors:
+            yield (
+                f"copy-paste is off: of {', '.join(config.copy_paste_classes) or 'no class'} these "
+                "records hold no object that is whole and uncovered"
+            )
+        if config.mosaic_prob > 0 and config.num_epochs <= config.mosaic_close_epochs:
+            yield (
+                f"mosaic_prob={config.mosaic_prob} does nothing: the last mosaic_close_epochs="
+                f"{config.mosaic_close_epochs} epochs are without mosaic, and num_epochs="
+                f"{config.num_epochs}; lower the former"
             )
 
     @functools.cached_property

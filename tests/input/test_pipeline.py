@@ -273,8 +273,8 @@ def test_the_recipe_takes_a_label_map_of_one_class(tmp_path, root):
     assert said == [
         "warning: the training records hold no Pedestrian and no Cyclist to learn: left out of "
         "repeat_classes and copy_paste_classes",
-        "copy-paste is off: of Pedestrian, Cyclist these records hold no object that is whole and "
-        "uncovered",
+        "warning: copy-paste is off: of Pedestrian, Cyclist these records hold no object that is "
+        "whole and uncovered",
     ]
 
 
@@ -346,7 +346,7 @@ def test_copy_paste_without_donors_says_so(record):
     said = []
     pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"], say=said.append)
     assert "hold no Tram to learn: left out of copy_paste_classes" in said[0]
-    assert said[1].startswith("copy-paste is off: of Tram") and len(said) == 2
+    assert said[1].startswith("warning: copy-paste is off: of Tram") and len(said) == 2
 
 
 def test_all_ops_together_keep_boxes_inside(augmented):
