@@ -1,8 +1,8 @@
 """Random changes of a training sample; boxes follow the image.
 
-Each is a pure function `op(image, boxes, classes, seed, ...) -> (image, boxes, classes)`: the same
-seed (int32 [2]) gives the same result, in eager mode as inside tf.data, on any number of threads.
-Image and boxes are those of `geometry`. What an op cannot do for a sample it leaves undone.
+Each is a pure function `op(sample, seed, ...) -> sample`: the same seed (int32 [2]) gives the same
+result, in eager mode as inside tf.data, on any number of threads. What an op cannot do for a sample
+it leaves undone.
 """
 
 import math
@@ -14,35 +14,27 @@ import tensorflow as tf
 from efficientdet.input import geometry
 from efficientdet.input.geometry import IGNORE, Sample
 
-MIN_VISIBLE = 0.3  # an object with less of its area left is ignored
+MIN_VISIBLE = 0.3  # an object with less of its whole area left is ignored
 
 
 def with_probability(
     probability: float | tf.Tensor,
-    op: Callable[..., Sample],
-    image: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
+    op: Callable[[Sample, tf.Tensor], Sample],
+    sample: Sample,
     seed: tf.Tensor,
 ) -> Sample:
-    """`op(image, boxes, classes, seed)` for that share of the seeds; else nothing is computed."""
+    """`op(sample, seed)` for that share of the seeds; else nothing is computed."""
     choose, seed = tf.unstack(tf.random.split(seed))
-    return tf.cond(
-        _uniform(choose) < probability,
-        lambda: op(image, boxes, classes, seed),
-        lambda: (image, boxes, classes),
-    )
+    return tf.cond(_uniform(choose) < probability, lambda: op(sample, seed), lambda: sample)
 
 
-def random_hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
+def random_hflip(sample: Sample, seed: tf.Tensor) -> Sample:
     """Mirrors every second sample."""
-    return with_probability(0.5, _hflip, image, boxes, classes, seed)
+    return with_probability(0.5, lambda sample, _: geometry.hflip(sample), sample, seed)
 
 
 def random_scale(
-    image: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
+    sample: Sample,
     seed: tf.Tensor,
     *,
     output_size: tuple[int, int],
@@ -62,7 +54,7 @@ def random_scale(
         The sample, float32, no larger than `output_size`; its `geometry.image_scale`.
     """
     scale_seed, crop_seed = tf.unstack(tf.random.split(seed))
-    size = geometry.size_of(image)
+    size = geometry.size_of(sample.image)
     scale = _uniform(scale_seed, scale_min, scale_max) * geometry.fit_scale(size, output_size)
     resized = geometry.scaled_size(size, scale)
     target = tf.minimum(resized, output_size)
@@ -70,18 +62,12 @@ def random_scale(
     shown = tf.cast(tf.round(tf.cast(target, tf.float32) / scale), tf.int32)
     window = tf.where(resized > output_size, tf.clip_by_value(shown, 1, size), size)
     corner = _uniform_int(crop_seed, size - window)
-    sample = geometry.crop(image, boxes, classes, corner, window, min_visible=min_visible)
-    return geometry.resize(*sample, target), geometry.image_scale(window, target)
+    sample = geometry.crop(sample, corner, window, min_visible=min_visible)
+    return geometry.resize(sample, target), geometry.image_scale(window, target)
 
 
 def random_crop(
-    image: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
-    seed: tf.Tensor,
-    *,
-    smallest: float = 0.5,
-    min_visible: float = MIN_VISIBLE,
+    sample: Sample, seed: tf.Tensor, *, smallest: float = 0.5, min_visible: float = MIN_VISIBLE
 ) -> Sample:
     """A window of the image's shape with sides of `smallest` to 1 of its own, on an object.
 
@@ -89,19 +75,17 @@ def random_crop(
     size, what the window shows grows: this is how small objects are seen large enough to learn.
     """
     size_seed, place_seed = tf.unstack(tf.random.split(seed))
-    size = tf.cast(geometry.size_of(image), tf.float32)
+    size = tf.cast(geometry.size_of(sample.image), tf.float32)
     window = tf.cast(tf.round(size * _uniform(size_seed, smallest, 1.0)), tf.int32)
-    corner = _corner_on_object(boxes, classes, geometry.size_of(image), window, place_seed)
-    return geometry.crop(image, boxes, classes, corner, window, min_visible=min_visible)
+    corner = _corner_on_object(sample, window, place_seed)
+    return geometry.crop(sample, corner, window, min_visible=min_visible)
 
 
-def photometric(
-    image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor, *, strength: float
-) -> Sample:
+def photometric(sample: Sample, seed: tf.Tensor, *, strength: float) -> Sample:
     """Light, contrast, colour; now and then blur and JPEG blocks. Boxes stay as they are.
 
     Args:
-        image: 0..255, any number type.
+        sample: its image 0..255, any number type.
         strength: 0..1. At 1: brightness +-32 (of 255), contrast and saturation x 0.5..1.5, hue +-20
             degrees, each always; blur and JPEG of quality 30..90 in every third sample each.
 
@@ -109,9 +93,9 @@ def photometric(
         The image as float32 in 0..255.
     """
     colour, blur, jpeg = tf.unstack(tf.random.split(seed, 3))
-    image = _shift_colours(tf.cast(image, tf.float32), colour, strength)
-    sample = with_probability(strength / 3, _blur, image, boxes, classes, blur)
-    return with_probability(strength / 3, _jpeg, *sample, jpeg)
+    image = _shift_colours(tf.cast(sample.image, tf.float32), colour, strength)
+    sample = with_probability(strength / 3, _blur, sample._replace(image=image), blur)
+    return with_probability(strength / 3, _jpeg, sample, jpeg)
 
 
 def mosaic(
@@ -130,26 +114,24 @@ def mosaic(
         The sample, uint8.
     """
     centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
-    size = geometry.size_of(samples[0][0])
+    size = geometry.size_of(samples[0].image)
     share = tf.random.stateless_uniform([2], centre_seed, 0.35, 0.65)
     centre = tf.cast(tf.cast(size, tf.float32) * share, tf.int32)
     rest = size - centre
     corners = [(0, 0), (0, centre[1]), (centre[0], 0), (centre[0], centre[1])]
     sizes = [(centre[0], centre[1]), (centre[0], rest[1]), (rest[0], centre[1]), (rest[0], rest[1])]
-    images, boxes, classes = [], [], []
+    tiles = []
     for sample, corner, tile_size, tile_seed in zip(samples, corners, sizes, seeds, strict=True):
-        image, tile_boxes, tile_classes = _tile(sample, tf.stack(tile_size), tile_seed, min_visible)
-        images.append(image)
-        boxes.append(tile_boxes + tf.cast(tf.tile(tf.stack(corner), [2]), tf.float32))
-        classes.append(tile_classes)
+        tile = _tile(sample, tf.stack(tile_size), tile_seed, min_visible)
+        shift = tf.cast(tf.tile(tf.stack(corner), [2]), tf.float32)
+        tiles.append(tile._replace(boxes=tile.boxes + shift))
+    images, boxes, classes, whole = zip(*tiles, strict=True)
     rows = [tf.concat(images[:2], 1), tf.concat(images[2:], 1)]
-    return tf.concat(rows, 0), tf.concat(boxes, 0), tf.concat(classes, 0)
+    return Sample(tf.concat(rows, 0), *(tf.concat(part, 0) for part in (boxes, classes, whole)))
 
 
 def copy_paste(
-    image: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
+    sample: Sample,
     seed: tf.Tensor,
     *,
     donor_image: tf.Tensor,
@@ -164,7 +146,7 @@ def copy_paste(
     nothing is pasted.
 
     Args:
-        image: uint8 [H, W, 3].
+        sample: its image uint8.
         donor_image: uint8, the frame that holds the object.
         donor_box: float32 [4], `ymin xmin ymax xmax` in pixels of `donor_image`.
         donor_class: int32 scalar, 1..K.
@@ -173,9 +155,11 @@ def copy_paste(
         The sample, uint8; a pasted object is the last row.
     """
     flip_seed, place_seed = tf.unstack(tf.random.split(seed))
+    image, boxes, classes, whole = sample
     patch, inner = _cut_out(donor_image, donor_box, geometry.size_of(image))
     pasted_class = donor_class[tf.newaxis]
-    patch, inner, _ = random_hflip(patch, inner[tf.newaxis], pasted_class, flip_seed)
+    patch = Sample.uncut(patch, inner[tf.newaxis], pasted_class)
+    patch, inner, *_ = random_hflip(patch, flip_seed)
     top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
     room = geometry.size_of(image) - geometry.size_of(patch)
     lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
@@ -186,18 +170,15 @@ def copy_paste(
     def paste() -> Sample:
         first = tf.argmax(free)
         blended = _blend(image, patch, inner[0], tf.stack([top, lefts[first]]))
-        return (
+        return Sample(
             blended,
             tf.concat([boxes, places[first][tf.newaxis]], 0),
             tf.concat([classes, pasted_class], 0),
+            tf.concat([whole, geometry.area(inner)], 0),
         )
 
     fits = tf.reduce_any(free) & (top >= 0) & (top <= room[0])
-    return tf.cond(fits, paste, lambda: (image, boxes, classes))
-
-
-def _hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, _: tf.Tensor) -> Sample:
-    return geometry.hflip(image, boxes, classes)
+    return tf.cond(fits, paste, lambda: sample)
 
 
 def _uniform(seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
@@ -210,15 +191,14 @@ def _uniform_int(seed: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
     return tf.minimum(tf.cast(draw * tf.cast(largest + 1, tf.float32), tf.int32), largest)
 
 
-def _corner_on_object(
-    boxes: tf.Tensor, classes: tf.Tensor, size: tf.Tensor, window: tf.Tensor, seed: tf.Tensor
-) -> tf.Tensor:
-    """The corner of a window inside `size` that holds an object whole where it fits.
+def _corner_on_object(sample: Sample, window: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The corner of a window inside the image that holds an object whole where it fits.
 
     The chance of an object falls with its side, 1 / sqrt(area). Without an object: anywhere.
     """
     object_seed, corner_seed = tf.unstack(tf.random.split(seed))
-    real = tf.boolean_mask(boxes, (classes != IGNORE) & (geometry.area(boxes) > 0))
+    size, boxes = geometry.size_of(sample.image), sample.boxes
+    real = tf.boolean_mask(boxes, (sample.classes != IGNORE) & (geometry.area(boxes) > 0))
 
     def around_object() -> tf.Tensor:
         logits = -0.5 * tf.math.log(geometry.area(real))
@@ -238,16 +218,15 @@ def _corner_on_object(
 def _tile(sample: Sample, tile: tf.Tensor, seed: tf.Tensor, min_visible: float) -> Sample:
     """A window of `sample` on an object, in the tile's shape, resized to it; uint8."""
     zoom_seed, place_seed = tf.unstack(tf.random.split(seed))
-    size = geometry.size_of(sample[0])
+    size = geometry.size_of(sample.image)
     needed = tf.reduce_max(tf.cast(tile, tf.float32) / tf.cast(size, tf.float32))
     zoom = tf.maximum(_uniform(zoom_seed, 0.5, 1.0), needed)
     window = tf.cast(tf.round(tf.cast(tile, tf.float32) / zoom), tf.int32)
     window = tf.clip_by_value(window, 1, size)
-    corner = _corner_on_object(sample[1], sample[2], size, window, place_seed)
-    image, boxes, classes = geometry.resize(
-        *geometry.crop(*sample, corner, window, min_visible=min_visible), tile
-    )
-    return tf.cast(tf.round(image), tf.uint8), boxes, classes
+    corner = _corner_on_object(sample, window, place_seed)
+    sample = geometry.crop(sample, corner, window, min_visible=min_visible)
+    sample = geometry.resize(sample, tile)
+    return sample._replace(image=tf.cast(tf.round(sample.image), tf.uint8))
 
 
 def _cut_out(image: tf.Tensor, box: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -315,19 +294,20 @@ def _shift_colours(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Ten
     return tf.clip_by_value(image, 0.0, 255.0)
 
 
-def _blur(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
+def _blur(sample: Sample, seed: tf.Tensor) -> Sample:
     """Gaussian, sigma 0.5 to 1.5 pixels, 7 taps a side; edges repeated."""
     sigma = _uniform(seed, 0.5, 1.5)
     taps = tf.exp(-tf.square(tf.range(-3.0, 4.0)) / (2.0 * tf.square(sigma)))
     taps = tf.tile(tf.reshape(taps / tf.reduce_sum(taps), [7, 1, 1, 1]), [1, 1, 3, 1])
-    image = tf.pad(image, [[3, 3], [3, 3], [0, 0]], "SYMMETRIC")[tf.newaxis]
+    image = tf.pad(sample.image, [[3, 3], [3, 3], [0, 0]], "SYMMETRIC")[tf.newaxis]
     for kernel in (taps, tf.transpose(taps, [1, 0, 2, 3])):
         image = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID")
-    return image[0], boxes, classes
+    return sample._replace(image=image[0])
 
 
-def _jpeg(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Sample:
+def _jpeg(sample: Sample, seed: tf.Tensor) -> Sample:
     """Coded with a quality of 30 to 90, and decoded again."""
     quality = tf.random.stateless_uniform([], seed, 30, 91, tf.int32)
-    coded = tf.image.adjust_jpeg_quality(tf.cast(tf.round(image), tf.uint8), quality)
-    return tf.cast(coded, tf.float32), boxes, classes
+    image = tf.cast(tf.round(sample.image), tf.uint8)
+    coded = tf.image.adjust_jpeg_quality(image, quality)
+    return sample._replace(image=tf.cast(coded, tf.float32))

@@ -1,16 +1,35 @@
-"""Moves an image and its boxes together: crop, flip, resize, letterbox.
+"""Moves an image and its boxes together: crop, flip, resize, letterbox. No randomness here."""
 
-A sample is `(image, boxes, classes)`: image [H, W, 3] of any number type; boxes float32 [N, 4],
-`ymin xmin ymax xmax` in pixels of the image; classes int32 [N], 1..K, or `IGNORE` for a region in
-which nothing is learnt. No randomness here.
-"""
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 
 IGNORE = -1
-Sample = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+class Sample(NamedTuple):
+    """An image with what is known of it.
+
+    Attributes:
+        image: [H, W, 3] of any number type.
+        boxes: float32 [N, 4], `ymin xmin ymax xmax` in pixels of the image; of an object that was
+            cut, what is left of it.
+        classes: int32 [N], 1..K, or `IGNORE` for a region in which nothing is learnt.
+        whole: float32 [N], square pixels of the image that each object would cover uncut: however
+            many crops follow each other, all of them ask how much of this is left.
+    """
+
+    image: tf.Tensor
+    boxes: tf.Tensor
+    classes: tf.Tensor
+    whole: tf.Tensor
+
+    @classmethod
+    def uncut(cls, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> "Sample":
+        """Of boxes that hold their objects whole."""
+        return cls(image, boxes, classes, area(boxes))
 
 
 def area(boxes: tf.Tensor) -> tf.Tensor:
@@ -30,49 +49,42 @@ def clip(boxes: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(boxes, 0.0, limit)
 
 
-def crop(
-    image: tf.Tensor,
-    boxes: tf.Tensor,
-    classes: tf.Tensor,
-    corner: tf.Tensor,
-    size: tf.Tensor,
-    *,
-    min_visible: float = 0.0,
-) -> Sample:
+def crop(sample: Sample, corner: tf.Tensor, size: tf.Tensor, *, min_visible: float = 0.0) -> Sample:
     """The window of `size` (height, width) whose top left pixel is `corner` (y, x).
 
     Boxes are cut at its edges; those outside vanish. An object of which less than `min_visible` of
-    its area is left becomes an ignore region: too little to learn from, too much for background.
+    its whole area is left, now and after all crops before, becomes an ignore region: too little to
+    learn from, too much for background.
     """
     corner, size = tf.cast(corner, tf.int32), tf.cast(size, tf.int32)
-    window = tf.slice(image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0))
-    moved = boxes - tf.tile(tf.cast(corner, tf.float32), [2])
-    cut = clip(moved, size)
-    visible = tf.math.divide_no_nan(area(cut), area(moved))
-    classes = tf.where(visible < min_visible, IGNORE, classes)
-    return window, *select(cut, classes, area(cut) > 0)
+    window = tf.slice(sample.image, tf.concat([corner, [0]], 0), tf.concat([size, [3]], 0))
+    cut = clip(sample.boxes - tf.tile(tf.cast(corner, tf.float32), [2]), size)
+    visible = tf.math.divide_no_nan(area(cut), sample.whole)
+    classes = tf.where(visible < min_visible, IGNORE, sample.classes)
+    return select(Sample(window, cut, classes, sample.whole), area(cut) > 0)
 
 
-def hflip(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> Sample:
+def hflip(sample: Sample) -> Sample:
     """Left becomes right."""
-    width = tf.cast(tf.shape(image)[1], tf.float32)
-    top, left, bottom, right = tf.unstack(boxes, axis=-1)
-    return tf.reverse(image, [1]), tf.stack([top, width - right, bottom, width - left], -1), classes
+    width = tf.cast(tf.shape(sample.image)[1], tf.float32)
+    top, left, bottom, right = tf.unstack(sample.boxes, axis=-1)
+    boxes = tf.stack([top, width - right, bottom, width - left], -1)
+    return sample._replace(image=tf.reverse(sample.image, [1]), boxes=boxes)
 
 
-def resize(image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, size: tf.Tensor) -> Sample:
+def resize(sample: Sample, size: tf.Tensor) -> Sample:
     """Bilinear, half-pixel centres, no antialiasing, to `size` (height, width); float32 image."""
+    image, boxes, classes, whole = sample
     factor = tf.cast(size, tf.float32) / tf.cast(size_of(image), tf.float32)
-    return tf.image.resize(image, size), boxes * tf.tile(factor, [2]), classes
+    boxes, whole = boxes * tf.tile(factor, [2]), whole * tf.reduce_prod(factor)
+    return Sample(tf.image.resize(image, size), boxes, classes, whole)
 
 
-def letterbox(
-    image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, output_size: tuple[int, int]
-) -> tuple[Sample, tf.Tensor]:
+def letterbox(sample: Sample, output_size: tuple[int, int]) -> tuple[Sample, tf.Tensor]:
     """Resized to just fit `output_size`, not yet padded; and its `image_scale`."""
-    size = size_of(image)
+    size = size_of(sample.image)
     resized = scaled_size(size, fit_scale(size, output_size))
-    return resize(image, boxes, classes, resized), image_scale(size, resized)
+    return resize(sample, resized), image_scale(size, resized)
 
 
 def image_scale(size: tf.Tensor, resized: tf.Tensor) -> tf.Tensor:
@@ -111,6 +123,6 @@ def scaled_size(size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.cast(tf.cast(size, tf.float32) * scale, tf.int32), 1)
 
 
-def select(boxes: tf.Tensor, classes: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The rows where `keep` is true."""
-    return tf.boolean_mask(boxes, keep), tf.boolean_mask(classes, keep)
+def select(sample: Sample, keep: tf.Tensor) -> Sample:
+    """The objects and regions where `keep` is true."""
+    return Sample(sample.image, *(tf.boolean_mask(rows, keep) for rows in sample[1:]))

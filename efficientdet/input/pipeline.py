@@ -6,7 +6,7 @@ would have seen, and skipping batches reads nothing.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,9 @@ def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
         float32 [H, W, 3]; float32 [2] `image_scale` (y, x): pixels of it times this are pixels of
         `image`.
     """
-    nothing = tf.zeros([0, 4]), tf.zeros([0], tf.int32)
-    (image, _, _), scale = geometry.letterbox(image, *nothing, config.image_hw)
-    return finish(image, config), scale
+    empty = Sample.uncut(image, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
+    sample, scale = geometry.letterbox(empty, config.image_hw)
+    return finish(sample.image, config), scale
 
 
 def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
@@ -65,14 +65,15 @@ class InputPipeline:
         training: a new order, new augmentations and `floor(N / B)` batches in each epoch; else the
             records in their order, all of them.
         num_classes: K.
-        max_instances: M. Ignore regions beyond it are dropped; so are objects beyond it that mosaic
-            brought together.
+        max_instances: M, at least the objects of the fullest record. Ignore regions beyond it are
+            dropped; so are objects beyond it that mosaic brought together.
         seed: of order and augmentations.
+        say: receives a line about each part of the config that these records cannot follow.
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
             means all records once. A pass of the pipeline is longer where frames are repeated.
 
     Raises:
-        UserError: unreadable files; a record with more than M objects; copy-paste without donors.
+        UserError: unreadable files; a record with more objects than `max_instances_per_image`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class InputPipeline:
         max_instances: int,
         seed: int = 0,
         examples_per_epoch: int | None = None,
+        say: Callable[[str], None] = print,
     ):
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
@@ -93,18 +95,17 @@ class InputPipeline:
         self._max_instances = max_instances
         self._check_max_instances()
         balanced = training and config.repeat_threshold > 0
-        self._factors = (
-            repeat_factors([record.classes for record in self._objects], config.repeat_threshold)
-            if balanced
-            else np.ones(len(self.index))
-        )
         pasting = training and config.copy_paste_prob > 0
+        self._factors = self._repeat_factors() if balanced else np.ones(len(self.index))
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
         # Without ignore regions what is cut must stay an object: the rest would be background.
         self._visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
         steps = (examples_per_epoch or len(self.index)) // batch_size
         self._mosaic_images = mixed_epochs * steps * batch_size
+        if training:
+            for line in self._what_is_off(balanced, pasting):
+                say(f"warning: {line}")
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)
@@ -155,14 +156,14 @@ class InputPipeline:
     ) -> dict[str, tf.Tensor]:
         """One row of a batch."""
         sample, source_id = self._load(number)
-        original_hw = geometry.size_of(sample[0])
+        original_hw = geometry.size_of(sample.image)
         if self._training:
             sample, scale = self._augment(sample, seed, mosaic_prob)
         else:
-            sample, scale = geometry.letterbox(*sample, self._config.image_hw)
-        boxes, classes = self._instances(sample[1], sample[2], valid)
+            sample, scale = geometry.letterbox(sample, self._config.image_hw)
+        boxes, classes = self._instances(sample, valid)
         return {
-            "images": finish(sample[0], self._config),
+            "images": finish(sample.image, self._config),
             "boxes": boxes,
             "classes": classes,
             "source_id": source_id,
@@ -176,14 +177,17 @@ class InputPipeline:
         example = parse_example(self.index.read(number))
         image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
         size = tf.cast(geometry.size_of(image), tf.float32)
-        classes = tf.where(example["is_crowd"] > 0, IGNORE, tf.cast(example["classes"], tf.int32))
+        classes, ignored = tf.cast(example["classes"], tf.int32), example["is_crowd"] > 0
+        if self._training and not self._config.skip_crowd_during_training:
+            ignored &= classes < 1  # DontCare has no class
+        classes = tf.where(ignored, IGNORE, classes)
         known = (classes == IGNORE) | (classes > 0) & (classes <= self._num_classes)
         what = f"a class id is not in 1..{self._num_classes}; source_id and ids:"
         tf.debugging.Assert(tf.reduce_all(known), [what, example["source_id"], classes])
-        boxes = example["boxes"] * tf.tile(size, [2])
+        sample = Sample.uncut(image, example["boxes"] * tf.tile(size, [2]), classes)
         if not self._config.ignore_regions:
-            boxes, classes = geometry.select(boxes, classes, classes != IGNORE)
-        return (image, boxes, classes), example["source_id"]
+            sample = geometry.select(sample, classes != IGNORE)
+        return sample, example["source_id"]
 
     def _augment(
         self, sample: Sample, seed: tf.Tensor, mosaic_prob: tf.Tensor
@@ -192,16 +196,16 @@ class InputPipeline:
         config = self._config
         paste, mosaic, crop, flip, scale, photo = tf.unstack(tf.random.split(seed, 6))
         if self._donors:
-            sample = with_probability(config.copy_paste_prob, self._paste, *sample, paste)
+            sample = with_probability(config.copy_paste_prob, self._paste, sample, paste)
         if config.mosaic_prob > 0:
-            sample = with_probability(mosaic_prob, self._mosaic, *sample, mosaic)
+            sample = with_probability(mosaic_prob, self._mosaic, sample, mosaic)
         if config.crop_prob > 0:
             random_crop = functools.partial(augment.random_crop, **self._visible)
-            sample = with_probability(config.crop_prob, random_crop, *sample, crop)
+            sample = with_probability(config.crop_prob, random_crop, sample, crop)
         if config.input_rand_hflip:
-            sample = augment.random_hflip(*sample, flip)
+            sample = augment.random_hflip(sample, flip)
         sample, image_scale = augment.random_scale(
-            *sample,
+            sample,
             scale,
             output_size=config.image_hw,
             scale_min=config.jitter_min,
@@ -209,40 +213,35 @@ class InputPipeline:
             **self._visible,
         )
         if config.photometric > 0:
-            sample = augment.photometric(*sample, photo, strength=config.photometric)
+            sample = augment.photometric(sample, photo, strength=config.photometric)
         return sample, image_scale
 
-    def _paste(
-        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> Sample:
+    def _paste(self, sample: Sample, seed: tf.Tensor) -> Sample:
         """With one object of another record in it."""
         draw, seed = tf.unstack(tf.random.split(seed))
         number, box, donor_class = self._donors.draw(draw)
-        donor_image = self._load(number)[0][0]
+        donor_image = self._load(number)[0].image
         size = tf.cast(geometry.size_of(donor_image), tf.float32)
         donor = {"donor_image": donor_image, "donor_class": donor_class}
         donor["donor_box"] = box * tf.tile(size, [2])
-        return augment.copy_paste(image, boxes, classes, seed, **donor)
+        return augment.copy_paste(sample, seed, **donor)
 
-    def _mosaic(
-        self, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor
-    ) -> Sample:
+    def _mosaic(self, sample: Sample, seed: tf.Tensor) -> Sample:
         """With three other records in one frame."""
         draw, seed = tf.unstack(tf.random.split(seed))
         numbers = tf.random.stateless_uniform([3], draw, 0, len(self.index), tf.int64)
         others = [self._load(number)[0] for number in tf.unstack(numbers)]
-        return augment.mosaic([(image, boxes, classes), *others], seed, **self._visible)
+        return augment.mosaic([sample, *others], seed, **self._visible)
 
-    def _instances(
-        self, boxes: tf.Tensor, classes: tf.Tensor, valid: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _instances(self, sample: Sample, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.
 
         Boxes end where the input does. (AutoML's end a pixel before: at 512 pixels an object at
         the right edge of a KITTI frame would lose one and a half.)
         """
-        boxes = geometry.clip(boxes, tf.constant(self._config.image_hw))
-        boxes, classes = geometry.select(boxes, classes, (geometry.area(boxes) > 0) & valid)
+        boxes = geometry.clip(sample.boxes, tf.constant(self._config.image_hw))
+        sample = sample._replace(boxes=boxes)
+        _, boxes, classes, _ = geometry.select(sample, (geometry.area(boxes) > 0) & valid)
         rows = tf.argsort(tf.cast(classes == IGNORE, tf.int32), stable=True)[: self._max_instances]
         missing = self._max_instances - tf.shape(rows)[0]
         boxes = tf.pad(tf.gather(boxes, rows), [[0, missing], [0, 0]])
@@ -252,20 +251,54 @@ class InputPipeline:
             tf.ensure_shape(classes, [self._max_instances]),
         )
 
+    def _repeat_factors(self) -> np.ndarray:
+        types = self._config.repeat_classes
+        wanted = [record.wanted(types) for record in self._objects]
+        return repeat_factors(wanted, self._config.repeat_threshold)
+
+    def _what_is_off(self, balanced: bool, pasting: bool) -> Iterator[str]:
+        """A line for each part of the recipe that these records, or so few epochs, turn off."""
+        config = self._config
+        parts = {"repeat_classes": balanced, "copy_paste_classes": pasting}
+        named = {key: getattr(config, key) for key, used in parts.items() if used}
+        types = list(dict.fromkeys(name for names in named.values() for name in names))
+        seen = (
+            {place for record in self._objects for place in record.wanted(types)} if types else {}
+        )
+        absent = [name for place, name in enumerate(types, start=1) if place not in seen]
+        if absent:
+            keys = [key for key, names in named.items() if {*names} & {*absent}]
+            yield (
+                f"the training records hold no {' and no '.join(absent)} to learn: left out of "
+                f"{' and '.join(keys)}"
+            )
+        if pasting and not self._donors:
+            yield (
+                f"copy-paste is off: of {', '.join(config.copy_paste_classes) or 'no class'} these "
+                "records hold no object that is whole and uncovered"
+            )
+        if config.mosaic_prob > 0 and config.num_epochs <= config.mosaic_close_epochs:
+            yield (
+                f"mosaic_prob={config.mosaic_prob} does nothing: the last mosaic_close_epochs="
+                f"{config.mosaic_close_epochs} epochs are without mosaic, and num_epochs="
+                f"{config.num_epochs}; lower the former"
+            )
+
     @functools.cached_property
     def _objects(self) -> list[RecordObjects]:
         return self.index.objects()
 
     def _check_max_instances(self) -> None:
+        limit = self._config.max_instances_per_image
         manifests = [Manifest.read(file) for file in self.index.files]
         known = max((m.max_objects_per_image for m in manifests if m), default=0)
-        if all(manifests) and known <= self._max_instances:
+        if all(manifests) and known <= limit:
             return
-        for number, record in enumerate(self._objects):
-            count = int(np.sum(record.classes > 0))
-            if count > self._max_instances:
-                raise UserError(
-                    f"{self.index.where(number)} (source_id {record.source_id}) has {count} "
-                    f"objects, more than max_instances_per_image={self._max_instances}: set "
-                    f"--hparams=max_instances_per_image={count} or more"
-                )
+        counts = [int(np.sum(record.classes > 0)) for record in self._objects]
+        if (most := max(counts)) > limit:
+            number = counts.index(most)
+            raise UserError(
+                f"{self.index.where(number)} (source_id {self._objects[number].source_id}) has "
+                f"{most} objects, more than max_instances_per_image={limit}: set "
+                f"--hparams=max_instances_per_image={most} or more"
+            )

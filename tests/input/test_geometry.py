@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.input import geometry
-from efficientdet.input.geometry import IGNORE
+from efficientdet.input.geometry import IGNORE, Sample
 
 RNG = np.random.default_rng(0)
 IMAGE = tf.constant(RNG.integers(0, 256, (20, 40, 3), np.uint8))
@@ -23,17 +23,30 @@ def classes(*ids):
 def test_crop_cuts_drops_and_ignores():
     rows = boxes((2, 2, 8, 8), (0, 30, 10, 40), (0, 9, 10, 19), (4, 4, 14, 14), (3, 5, 9, 11))
     ids = classes(1, 2, 3, 4, IGNORE)
-    image, out, kept = geometry.crop(IMAGE, rows, ids, [0, 0], [10, 12], min_visible=0.5)
+    image, out, kept, whole = geometry.crop(
+        Sample.uncut(IMAGE, rows, ids), [0, 0], [10, 12], min_visible=0.5
+    )
     np.testing.assert_array_equal(image, IMAGE[:10, :12])
     # Whole; outside: gone; 30 % left: ignored; 48 %: ignored; an ignore region stays one.
     np.testing.assert_array_equal(kept, [1, IGNORE, IGNORE, IGNORE])
     np.testing.assert_array_equal(
         out, [(2, 2, 8, 8), (0, 9, 10, 12), (4, 4, 10, 12), (3, 5, 9, 11)]
     )
+    np.testing.assert_array_equal(whole, [36, 100, 100, 36])  # as before the crop
+
+
+def test_a_second_crop_asks_for_the_share_of_the_whole_object():
+    sample = Sample.uncut(IMAGE, boxes((0, 0, 10, 40)), classes(1))
+    half = geometry.crop(sample, [0, 20], [20, 20], min_visible=0.3)
+    assert half.classes == [1]
+    quarter = geometry.crop(half, [0, 10], [20, 10], min_visible=0.3)
+    np.testing.assert_array_equal(quarter.boxes, [(0, 0, 10, 10)])
+    assert quarter.classes == [IGNORE]
 
 
 def test_crop_keeps_classes_when_any_share_will_do():
-    _, out, kept = geometry.crop(IMAGE, boxes((0, 9, 10, 19)), classes(3), [0, 0], [10, 10])
+    sample = Sample.uncut(IMAGE, boxes((0, 9, 10, 19)), classes(3))
+    _, out, kept, _ = geometry.crop(sample, [0, 0], [10, 10])
     np.testing.assert_array_equal(kept, [3])
     np.testing.assert_array_equal(out, [(0, 9, 10, 10)])
 
@@ -48,7 +61,8 @@ def test_crop_is_the_intersection(corner, row):
         [min(row[0], row[2]), min(row[1], row[3]), max(row[0], row[2]), max(row[1], row[3])]
     )
     size = np.array([20, 40]) - corner
-    _, out, _ = geometry.crop(IMAGE, boxes(row), classes(1), corner, size)
+    sample = Sample.uncut(IMAGE, boxes(row), classes(1))
+    _, out, *_ = geometry.crop(sample, corner, size)
     first = np.maximum(row[:2], corner)
     last = np.minimum(row[2:], [20, 40])
     if (last > first).all():
@@ -60,18 +74,20 @@ def test_crop_is_the_intersection(corner, row):
 
 
 def test_two_flips_are_none():
-    rows, ids = boxes((2, 3, 8, 9), (0, 0, 20, 40)), classes(1, IGNORE)
-    once = geometry.hflip(IMAGE, rows, ids)
+    sample = Sample.uncut(IMAGE, boxes((2, 3, 8, 9), (0, 0, 20, 40)), classes(1, IGNORE))
+    once = geometry.hflip(sample)
     np.testing.assert_array_equal(once[1], [(2, 31, 8, 37), (0, 0, 20, 40)])
     np.testing.assert_array_equal(once[0][:, 0], IMAGE[:, -1])
-    for before, after in zip((IMAGE, rows, ids), geometry.hflip(*once), strict=True):
+    for before, after in zip(sample, geometry.hflip(once), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
 def test_resize_scales_each_axis_by_itself():
-    image, out, _ = geometry.resize(IMAGE, boxes((2, 4, 10, 20)), classes(1), tf.constant([40, 20]))
+    sample = Sample.uncut(IMAGE, boxes((2, 4, 10, 20)), classes(1))
+    image, out, _, whole = geometry.resize(sample, tf.constant([40, 20]))
     assert image.shape == (40, 20, 3)
     np.testing.assert_allclose(out, [(4, 2, 20, 10)])
+    np.testing.assert_allclose(whole, [16 * 8])
 
 
 def test_pad_adds_zeros_below_and_right():
