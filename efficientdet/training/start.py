@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -32,6 +32,7 @@ from efficientdet.training.trainer import Plan, Trainer
 from efficientdet.training.validation import EpochEvaluation, Validator, obeyed
 
 FROZEN_BN_BELOW = 8  # images in a micro-batch
+DEFAULT_BATCH = 64  # AutoML's
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def train(
     val_pattern: str | None,
     label_map_path: str | None,
     start: Start,
-    batch_size: int | None,
+    batch_size: int | Literal["auto"] | None,
     eval_batch_size: int,
     num_examples: int | None,
     max_minutes: float | None,
@@ -89,7 +90,7 @@ def train(
     Args:
         model_dir: folder of the run; a checkpoint in it is gone on from.
         overrides: hyper-parameters of the command line.
-        batch_size: images an update; None: the most that fits.
+        batch_size: images an update; None or `auto`: the run's own, else 64, or the most that fits.
         num_examples: images an epoch; None: those of the records.
         max_minutes: end after so much training, earlier starts of the run counted; None: never.
     """
@@ -102,15 +103,18 @@ def train(
     if validation and validation.label_map != label_map:
         raise UserError(f"{val_pattern}: made with another label map than {train_pattern}")
     config = run.config(model_name, overrides, label_map)
+    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
+    batch_size = _known_batch(batch_size, checkpoints, say)
     if not run.exists:
         config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
     if batch_size and batch_size % config.grad_accum_steps:
         raise UsageError(
             f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
         )
-    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
     if start.path and not checkpoints.steps():
         require(start.path)
+    unit = math.lcm(config.grad_accum_steps, backend.num_devices())
+    _check_batch(batch_size or unit, records, config)
     explain_precision(config, say)
     if preflight:
         before_start.check_records(records, validation, config=config, say=say)
@@ -124,7 +128,9 @@ def train(
         evaluate = EpochEvaluation(validator, run.path / "eval")
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
-    batch_size = batch_size or _fitting_batch(checkpoints, learner, records)
+    batch_size = batch_size or learner.largest_batch(
+        *config.image_hw, records.max_objects, multiple_of=unit, at_most=records.num_examples
+    )
     examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
     plan = Plan(
         batch_size,
@@ -187,16 +193,42 @@ def _check_metric(name: str, known: Sequence[str]) -> None:
         )
 
 
-def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSet) -> int:
-    """The batch of a run that goes on, so that its optimisation stays the same; else what fits."""
+def _known_batch(
+    asked: int | Literal["auto"] | None, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> int | None:
+    """Images an update, as far as known before there is a model; None: what fits must be tried.
+
+    A run that goes on keeps its own, so that its optimisation stays the same.
+    """
+    if isinstance(asked, int):
+        return asked
     loaded = checkpoints.load_latest()
     if loaded and loaded[1].batch_size:
-        return loaded[1].batch_size
+        stored = loaded[1].batch_size
+        say(f"going on with the run's batch of {stored} images; --train_batch_size changes it")
+        return stored
+    if asked is None:
+        if loaded:
+            say(f"the run's checkpoint does not tell its batch: going on with {DEFAULT_BATCH}")
+        return DEFAULT_BATCH
     if not backend.has_gpu():
         raise UsageError(
             "--train_batch_size=auto tries what fits on the GPU, and there is none; say a number"
         )
-    return learner.largest_batch(*learner.config.image_hw, records.max_objects)
+    return None
+
+
+def _check_batch(batch_size: int, records: RecordSet, config: Config) -> None:
+    """Raises UsageError if no update could be made of so many images."""
+    devices = backend.num_devices()
+    if batch_size % devices:
+        raise UsageError(f"--train_batch_size={batch_size} is no multiple of {devices} GPUs")
+    # Frames that are repeated make a pass longer than the records.
+    if batch_size > records.num_examples and not config.repeat_threshold:
+        raise UsageError(
+            f"a batch of {batch_size} images, but the training records hold "
+            f"{records.num_examples}: lower --train_batch_size (or grad_accum_steps)"
+        )
 
 
 def _decide_batch_norm(
