@@ -16,7 +16,9 @@ from efficientdet import installed
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
+from efficientdet.errors import UserError
 from efficientdet.run_directory import RunDirectory
+from efficientdet.training.prediction import predict
 
 TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
 EVAL = ("--mode=eval", "--model_dir=run", "--val_file_pattern=train.record")
@@ -162,6 +164,15 @@ def test_a_state_that_does_not_fit_is_told_before_anything_slow(folder: Path) ->
         assert end[0] == code and line in end[1] and "\n" not in end[1], (words, end)
     assert not (folder / "new").exists()
     assert "--strategy=gpus: no GPU is seen here, it computes on the CPU" in done.stdout
+
+
+def test_prediction_without_a_run_is_told_before_anything_else(folder: Path) -> None:
+    with pytest.raises(UserError, match="new: no checkpoint to predict with .*; train first, or "):
+        predict(
+            str(folder / "new"), model_name=None, overrides={}, ckpt=None, ckpt_classes="auto",
+            images="no/such", image_list=None, output_dir="found", min_score=None, max_images=None,
+            batch_size=1,
+        )  # fmt: skip
 
 
 def test_the_line_is_the_last_and_there_is_no_traceback(root: Path, folder: Path) -> None:
