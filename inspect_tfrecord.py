@@ -30,7 +30,7 @@ flags.DEFINE_string("label_map_path", None, "Classes to check against; default: 
 flags.DEFINE_string("report", None, "HTML file to write: tables, plots and pictures in one page.")
 flags.DEFINE_list("image_size", ["512", "768", "1280x384"], "Inputs of the anchor report, WxH.")
 flags.DEFINE_string("model_name", "efficientdet-d0", "Model whose anchors are reported.")
-flags.DEFINE_string("hparams", "", "k=v pairs or a .yaml, for example anchor_scale=2.")
+flags.DEFINE_multi_string("hparams", [], "k=v pairs or a .yaml, for example anchor_scale=2.")
 flags.DEFINE_bool("fit_anchors", True, "Propose anchors that fit these objects.")
 flags.DEFINE_integer("sample", None, "Look at the first N records of each file.", lower_bound=1)
 flags.DEFINE_bool("no_decode", False, "Do not decode images: as quick as the disk is.")

@@ -156,6 +156,12 @@ def use_all_devices() -> int:
     return len(jax.devices())
 
 
+def num_devices() -> int:
+    """Over how many devices a batch is spread, see `use_all_devices`; it is a multiple of them."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else distribution.device_mesh.devices.size
+
+
 def _shard(array: np.ndarray) -> Any:
     """The array cut along its first axis over the devices; scalars go to all of them."""
     distribution = keras.distribution.distribution()

@@ -11,6 +11,7 @@ from typing import NoReturn
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if shutil.which("nvidia-smi") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+from efficientdet import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
 from efficientdet.errors import Stopped, UsageError, UserError, one_line
@@ -40,11 +41,31 @@ def run(main: Callable[[], None]) -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise UsageError(_unknown_flag(error, argv)) from None
     except flags.Error as error:
         text = one_line(error).rstrip(" .?")  # absl has a line for each flag that is missing
         raise UsageError(f"{text}. Run with --help to see the flags.") from None
     except SystemExit:  # after --help, which absl takes for a failure
         sys.exit(0)
+
+
+def _unknown_flag(error: flags.UnrecognizedFlagError, argv: Sequence[str]) -> str:
+    """One line; where a hyper-parameter was typed as a flag, how it is written."""
+    from efficientdet.automl_names import HPARAMS
+    from efficientdet.config import Config
+
+    name, known = error.flagname, {*HPARAMS, *Config().to_dict()}
+    key = name if name in known else name.removeprefix("no")
+    if "hparams" not in flags.FLAGS or key not in known:
+        return f"{one_line(error).rstrip(' .?')}. Run with --help to see the flags."
+    words = [*argv, ""]
+    place = next((i for i, word in enumerate(words) if word.lstrip("-") == name), None)
+    _, _, value = str(error.flagvalue).partition("=")
+    if not value and place is not None and not words[place + 1].startswith("-"):
+        value = words[place + 1]
+    value = value or ("true" if key == name else "false")
+    return f"--{name} is no flag but a hyper-parameter: say --hparams={key}={value}"
 
 
 def _start(main: Callable[[], None], argv: Sequence[str]) -> None:

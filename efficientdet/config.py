@@ -12,14 +12,16 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from efficientdet import automl_names
 from efficientdet.atomic import atomic_open
+from efficientdet.config_files import find_yaml
 from efficientdet.errors import UsageError
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -231,20 +233,22 @@ def parse_image_size(value: int | str) -> tuple[int, int]:
     return sides[-1], sides[0]
 
 
-def parse_hparams(text: str) -> dict[str, Any]:
+def parse_hparams(texts: str | Iterable[str], say: automl_names.Say = print) -> dict[str, Any]:
     """Reads `--hparams`: `k=v` pairs, dotted keys, YAML paths, or both, separated by commas.
 
     Later entries win. `1.0*2.0*0.5` is a list; `true`/`false` and Python literals are recognised.
+    AutoML's other names are told of by `say`, or refused: see `automl_names`.
     """
     values: dict[str, Any] = {}
-    for entry in _entries(text):
+    for entry in (e for t in ([texts] if isinstance(texts, str) else texts) for e in _entries(t)):
         key, equals, value = entry.partition("=")
         if equals:
-            values[key.strip()] = _parse_value(value.strip())
+            given = flatten({key.strip(): _parse_value(value.strip())})
         elif entry.endswith((".yaml", ".yml")):
-            values |= load_yaml(entry)
+            given = load_yaml(find_yaml(entry))
         else:
             raise UsageError(f"--hparams: {entry!r} is neither key=value nor a .yaml file")
+        values |= automl_names.honour(given, say, typed=bool(equals))
     return values
 
 
@@ -339,7 +343,9 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if converted is _FAILED:
         expected = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
         expected = str(expected).replace("typing.", "").replace("NoneType", "None")
-        raise UsageError(f"{key}={value!r}: expected {expected}")
+        is_size = key == "image_size" and isinstance(value, list | tuple)
+        advice = f"; did you mean {'x'.join(map(str, value))}?" if is_size else ""
+        raise UsageError(f"{key}={value!r}: expected {expected}{advice}")
     return converted
 
 

@@ -8,14 +8,23 @@
 The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
 `--model_dir`, or the one that `--ckpt` names. Number of classes, examples and boxes come from the
 manifest beside the records.
+
+--helpfull lists AutoML's other flags, too. Each is accepted, with a line that says why it does
+nothing here, or refused with what to do instead.
 """
 
 import sys
 from pathlib import Path
+from typing import Literal
 
+if not __package__:  # typed by path: the package is found where it lies, installed or not
+    _here = Path(__file__).resolve().parent
+    sys.path = [str(_here.parent), *(path for path in sys.path if Path(path).resolve() != _here)]
+
+from efficientdet import command  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet import command
+from efficientdet import automl_names
 from efficientdet.config import Config, parse_hparams
 from efficientdet.errors import UsageError
 
@@ -30,7 +39,10 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("backbone_ckpt", None, "The same, of which only the backbone is taken.")
 flags.DEFINE_string(
-    "train_batch_size", "64", "Images an update (the effective batch); `auto`: the most that fits."
+    "train_batch_size",
+    None,
+    "Images an update (the effective batch); `auto`: the most that fits. Default: the run's own "
+    "where it goes on, else 64.",
 )
 flags.DEFINE_integer(
     "eval_batch_size", 1, "Images a batch in evaluation; no metric depends on it.", lower_bound=1
@@ -47,14 +59,17 @@ flags.DEFINE_integer(
     "num_examples_per_epoch", None, "Default: the number in the manifest.", lower_bound=1
 )
 flags.DEFINE_integer(
-    "eval_samples", None, "Evaluate the first so many images; default: all.", lower_bound=1
+    "eval_samples", None, "Evaluate the first so many images; default, and 0: all.", lower_bound=0
 )
-flags.DEFINE_string(
-    "hparams", "", "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated."
-)
+flags.DEFINE_multi_string(
+    "hparams", [],
+    "Hyper-parameters: key=value pairs, .yaml files, or both, comma-separated; given again it adds "
+    "to what stands before.",
+)  # fmt: skip
 flags.DEFINE_enum(
-    "strategy", "", ["", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend)."
+    "strategy", "", ["", "None", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend)."
 )
+flags.DEFINE_integer("tf_random_seed", None, "The hyper-parameter seed, under AutoML's name.")
 flags.DEFINE_integer(
     "grad_accum_steps", None, "Cut every batch into so many micro-batches.", lower_bound=1
 )
@@ -90,11 +105,12 @@ flags.DEFINE_integer(
     "min_eval_interval", 180, "Seconds between two looks of --watch.", lower_bound=1
 )
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
+automl_names.define_flags()
 
 
 def main() -> None:
     """Checks the flags and hands over."""
-    _check_flags()
+    overrides = _check_flags()
     # TensorFlow takes seconds to import: --help and bad flags should not.
     from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet import backend
@@ -102,23 +118,27 @@ def main() -> None:
     if FLAGS.memory_limit_mb:
         backend.limit_memory(FLAGS.memory_limit_mb)
     if FLAGS.strategy == "gpus":
-        devices = backend.use_all_devices()
-        if FLAGS.mode != "eval" and (_batch_size() or devices) % devices:
-            raise UsageError(f"--train_batch_size={_batch_size()} is no multiple of {devices} GPUs")
+        backend.use_all_devices()
+        if not backend.has_gpu():
+            print("--strategy=gpus: no GPU is seen here, it computes on the CPU")
     if FLAGS.deterministic:
         backend.make_deterministic()
     if FLAGS.mode != "eval":
-        _train()
+        _train(overrides)
     elif FLAGS.self_check:
         _check_metrics()
     elif FLAGS.zero_shot:
-        _zero_shot()
+        _zero_shot(overrides)
     else:
-        _evaluate()
+        _evaluate(overrides)
 
 
-def _check_flags() -> None:
-    """All that can be said against a command without looking at a file of the run."""
+def _check_flags() -> dict:
+    """All that can be said against a command without looking at a file of the run.
+
+    Returns the hyper-parameters of the command line.
+    """
+    automl_names.check_flags(FLAGS, print)
     needed = {
         "model_dir": not (FLAGS.zero_shot or FLAGS.self_check),
         "train_file_pattern": FLAGS.mode != "eval",
@@ -137,16 +157,18 @@ def _check_flags() -> None:
     if FLAGS.ckpt and FLAGS.backbone_ckpt:
         raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
     _batch_size()
-    Config.for_model(FLAGS.model_name or "efficientdet-d1").override(_overrides())
+    overrides = _overrides()
+    Config.for_model(FLAGS.model_name or "efficientdet-d1").override(overrides)
+    return overrides
 
 
-def _train() -> None:
+def _train(overrides: dict) -> None:
     from efficientdet.training import start
 
     start.train(
         FLAGS.model_dir,
         model_name=FLAGS.model_name,
-        overrides=_overrides(),
+        overrides=overrides,
         train_pattern=FLAGS.train_file_pattern,
         val_pattern=FLAGS.val_file_pattern if FLAGS.mode == "train_and_eval" else None,
         label_map_path=FLAGS.label_map_path,
@@ -161,42 +183,42 @@ def _train() -> None:
         eval_batch_size=FLAGS.eval_batch_size,
         num_examples=FLAGS.num_examples_per_epoch,
         max_minutes=FLAGS.max_train_minutes,
-        eval_samples=FLAGS.eval_samples,
+        eval_samples=FLAGS.eval_samples or None,
         save_steps=FLAGS.save_checkpoints_steps,
         keep=FLAGS.keep_checkpoints,
         preflight=not FLAGS.skip_preflight,
     )
 
 
-def _evaluate() -> None:
+def _evaluate(overrides: dict) -> None:
     from efficientdet.training import scoring
 
     scoring.evaluate(
         FLAGS.model_dir,
         model_name=FLAGS.model_name,
-        overrides=_overrides(),
+        overrides=overrides,
         val_pattern=FLAGS.val_file_pattern,
         label_map_path=FLAGS.label_map_path,
         ckpt=FLAGS.ckpt,
         ckpt_classes=FLAGS.ckpt_classes,
         batch_size=FLAGS.eval_batch_size,
-        eval_samples=FLAGS.eval_samples,
+        eval_samples=FLAGS.eval_samples or None,
         watch_seconds=FLAGS.min_eval_interval if FLAGS.watch else None,
     )
 
 
-def _zero_shot() -> None:
+def _zero_shot(overrides: dict) -> None:
     from efficientdet.training import scoring
 
     scoring.zero_shot(
         model_name=FLAGS.model_name,
-        overrides=_overrides(),
+        overrides=overrides,
         val_pattern=FLAGS.val_file_pattern,
         label_map_path=FLAGS.label_map_path,
         ckpt=FLAGS.ckpt,
         class_map_path=FLAGS.class_map,
         batch_size=FLAGS.eval_batch_size,
-        eval_samples=FLAGS.eval_samples,
+        eval_samples=FLAGS.eval_samples or None,
     )
 
 
@@ -208,17 +230,22 @@ def _check_metrics() -> None:
 
 def _overrides() -> dict:
     overrides = parse_hparams(FLAGS.hparams)
-    for name in ("num_epochs", "grad_accum_steps", "best_metric"):  # a flag wins over --hparams
-        if FLAGS[name].value is not None:
-            overrides[name] = FLAGS[name].value
+    for name, flag in (
+        ("num_epochs", "num_epochs"),
+        ("grad_accum_steps", "grad_accum_steps"),
+        ("best_metric", "best_metric"),
+        ("seed", "tf_random_seed"),
+    ):
+        if FLAGS[flag].value is not None:  # a flag wins over --hparams
+            overrides[name] = FLAGS[flag].value
     return overrides
 
 
-def _batch_size() -> int | None:
-    """Images an update; None for `auto`."""
+def _batch_size() -> int | Literal["auto"] | None:
+    """Images an update, as typed."""
     text = FLAGS.train_batch_size
-    if text == "auto":
-        return None
+    if text in (None, "auto"):
+        return text
     if not text.isdigit() or int(text) == 0:
         raise UsageError(f"--train_batch_size={text}: expected a positive number or `auto`")
     return int(text)

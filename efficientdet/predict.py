@@ -9,10 +9,15 @@ result files keep them all, as KITTI's evaluation wants.
 """
 
 import sys
+from pathlib import Path
 
+if not __package__:  # typed by path: the package is found where it lies, installed or not
+    _here = Path(__file__).resolve().parent
+    sys.path = [str(_here.parent), *(path for path in sys.path if Path(path).resolve() != _here)]
+
+from efficientdet import command  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet import command
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -32,8 +37,8 @@ flags.DEFINE_float(
 )  # fmt: skip
 flags.DEFINE_integer("max_images", None, "Stop after so many images.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
-flags.DEFINE_string(
-    "hparams", "", "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
+flags.DEFINE_multi_string(
+    "hparams", [], "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
 )
 flags.DEFINE_bool("best", False, "Take the best checkpoint (archive/) instead of the newest.")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from efficientdet import automl_names
 from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -104,18 +105,21 @@ class RunDirectory:
         label_map.write(self._label_map_path)
 
     def _read_config(self, num_classes: int) -> Config:
-        values = load_yaml(self._config_path)
-        # A config.yaml of AutoML's own main.py has keys for things that do not exist here.
-        foreign = [key for key in values if key not in flatten(Config().to_dict())]
-        kept = {key: value for key, value in values.items() if key not in foreign}
+        # A config.yaml of AutoML's own main.py has keys for things that do not exist here. How that
+        # run was trained is past; what its network is must be the same.
+        values, unused = automl_names.sort_out(load_yaml(self._config_path))
+        known = flatten(Config().to_dict())
+        foreign = [one.key for one in unused] + [key for key in values if key not in known]
+        kept = {key: value for key, value in values.items() if key in known}
         if foreign:
             self._say(f"{self._config_path}: not used here: {', '.join(foreign)}")
             # Its num_classes counts logits, by default COCO's 90, whatever was trained; which of
             # them are taken is for --ckpt_classes to say.
             kept["num_classes"] = num_classes
-        if kept.get("fpn_weight_method") is None:  # AutoML writes null for the model's own
-            kept.pop("fpn_weight_method", None)
         try:
+            for one in unused:
+                if one.rule.structural:
+                    one.rule.check(one.key, one.value)
             return Config.for_model(kept.get("name", "efficientdet-d1")).override(kept)
         except UsageError as error:
             raise UserError(f"{self._config_path}: {error}") from None

@@ -54,7 +54,7 @@ VALID = st.fixed_dictionaries(
         ("r=(1,1)*(1.4,0.7)", {"r": [(1, 1), (1.4, 0.7)]}),
         ("r=[(1.0,1.0),(1.4,0.7)],k=2", {"r": [(1.0, 1.0), (1.4, 0.7)], "k": 2}),
         ("nms_configs.method=hard", {"nms_configs.method": "hard"}),
-        ("nms_configs={'sigma': 0.3}", {"nms_configs": {"sigma": 0.3}}),
+        ("nms_configs={'sigma': 0.3}", {"nms_configs.sigma": 0.3}),
         ("e=(backbone.*|fpn_.*),k=1", {"e": "(backbone.*|fpn_.*)", "k": 1}),
         ("c=Pedestrian*Tram", {"c": "Pedestrian*Tram"}),
         ("a=b=c", {"a": "b=c"}),
@@ -107,7 +107,7 @@ def test_later_entries_win_over_yaml_and_before_it(tmp_path: Path) -> None:
         ("aspect_ratios=[(1,2,3)]", "aspect_ratios=[(1, 2, 3)]"),
         ("nms_configs=3", "nms_configs=3: expected NmsConfig"),
         ("grad_accum_steps=0", "grad_accum_steps=0: expected at least 1"),
-        ("image_size=1280*384", "image_size=[1280, 384]: expected int | str"),
+        ("image_size=1280*384", "=[1280, 384]: expected int | str; did you mean 1280x384?"),
         ("image_size=wide", "`512` or `1280x384` (width x height)"),
     ],
 )
@@ -210,6 +210,28 @@ def test_the_models_are_automl_s(shared: Path) -> None:
             if key in ("mean_rgb", "stddev_rgb"):
                 value = pytest.approx(value if isinstance(value, list) else [value] * 3)
             assert getattr(config, key) == value, (name, key)
+
+
+def test_a_recipe_is_found_from_any_folder(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the caller first, then in the project, then in its configs/."""
+    monkeypatch.chdir(tmp_path)
+    recipe = load_yaml(root / "configs/kitti_d0.yaml")
+    assert parse_hparams("configs/kitti_d0.yaml") == parse_hparams("kitti_d0.yaml") == recipe
+    (tmp_path / "kitti_d0.yaml").write_text("num_epochs: 1\n")
+    assert parse_hparams("kitti_d0.yaml") == {"num_epochs": 1}
+    assert parse_hparams("configs/kitti_d0.yaml") == recipe
+    with pytest.raises(UsageError) as caught:
+        parse_hparams("configs/kiti.yaml")
+    assert str(caught.value).endswith(f"; looked in {tmp_path}, {root}, {root / 'configs'}")
+    with pytest.raises(UsageError, match="/no/such.yaml: No such file .* of hyper-parameters$"):
+        parse_hparams("/no/such.yaml")
+
+
+def test_hparams_add_up() -> None:
+    assert parse_hparams([]) == parse_hparams([""]) == {}
+    assert parse_hparams(["a=1,b=2", "", "b=3"]) == {"a": 1, "b": 3}
 
 
 def test_the_recipes_in_configs_load(root: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import site
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from efficientdet import installed
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
+from efficientdet.errors import UserError
 from efficientdet.run_directory import RunDirectory
+from efficientdet.training.prediction import predict
 
 TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
 EVAL = ("--mode=eval", "--model_dir=run", "--val_file_pattern=train.record")
@@ -28,11 +33,19 @@ WITHOUT_TENSORFLOW = {
     ("--model_dir=run", "--train_file_pattern="): "--train_file_pattern is missing",
     (*TRAIN, "--mode=test"): "--mode=test: value should be one of <train|eval|train_and_eval>",
     (*TRAIN, "--modell_dir=x"): "Unknown command line flag 'modell_dir'. Did you mean: model_dir",
+    (*TRAIN, "--image_size=512"): "a hyper-parameter: say --hparams=image_size=512",
+    (*TRAIN, "--learning_rate", "0.1"): "a hyper-parameter: say --hparams=learning_rate=0.1",
+    (*TRAIN, "--nomixed_precision"): "say --hparams=mixed_precision=false",
+    (*TRAIN, "--autoaugment_policy=v0"): "say --hparams=autoaugment_policy=v0",
+    (*TRAIN, "--hparams=image_size=1280*384"): "expected int | str; did you mean 1280x384?",
+    (*TRAIN, "--use_tpu"): "--use_tpu=True: TPUs are not supported, it computes on GPU or CPU",
+    (*TRAIN, "--use_fake_data"): "python -m efficientdet.dataset.synthetic",
+    (*TRAIN, "--val_json_file=a.json"): "the ground truth stands in the records",
     (*TRAIN, "train"): "unexpected argument 'train': flags are written --name=value",
     (*TRAIN, "--num_epochs=ten"): "--num_epochs=ten: invalid literal",
     (*TRAIN, "--eval_batch_size=0"): "--eval_batch_size=0: 0 is not a positive integer",
     (*TRAIN, "--strategy=tpu"): "--strategy=tpu: TPUs are not supported",
-    (*TRAIN, "--strategy=horovod"): "--strategy=horovod: value should be one of <|gpus|tpu>",
+    (*TRAIN, "--strategy=horovod"): "value should be one of <|None|gpus|tpu>",
     (*TRAIN, "--train_batch_size=0"): "--train_batch_size=0: expected a positive number or `auto`",
     (*TRAIN, "--train_batch_size=big"): "--train_batch_size=big: expected a positive number",
     (*TRAIN, "--train_batch_size=-4"): "--train_batch_size=-4: expected a positive number",
@@ -62,6 +75,10 @@ WITH_TENSORFLOW = {
     (*TRAIN, "--train_batch_size=8", "--grad_accum_steps=3"): (
         2, "grad_accum_steps=3 does not divide the batch of 8"
     ),
+    TRAIN: (2, "a batch of 64 images, but the training records hold 3: lower --train_batch_size"),
+    (*TRAIN, "--train_batch_size=4"): (2, "a batch of 4 images, but the training records hold 3"),
+    (*TRAIN, "--train_batch_size=auto"): (2, "tries what fits on the GPU, and there is none"),
+    (*TRAIN, "--strategy=gpus"): (2, "a batch of 64 images"),
     (*TRAIN, "--ckpt=nowhere/model"): (1, "nowhere/model: no such file or folder"),
     (*EVAL, "--ckpt=nowhere/model"): (1, "nowhere/model: no such file or folder"),
     EVAL: (1, "run: no checkpoint to evaluate (model.ckpt-N.index); train first, or name one"),
@@ -146,6 +163,16 @@ def test_a_state_that_does_not_fit_is_told_before_anything_slow(folder: Path) ->
     for (words, (code, line)), end in zip(WITH_TENSORFLOW.items(), ends, strict=True):
         assert end[0] == code and line in end[1] and "\n" not in end[1], (words, end)
     assert not (folder / "new").exists()
+    assert "--strategy=gpus: no GPU is seen here, it computes on the CPU" in done.stdout
+
+
+def test_prediction_without_a_run_is_told_before_anything_else(folder: Path) -> None:
+    with pytest.raises(UserError, match="new: no checkpoint to predict with .*; train first, or "):
+        predict(
+            str(folder / "new"), model_name=None, overrides={}, ckpt=None, ckpt_classes="auto",
+            images="no/such", image_list=None, output_dir="found", min_score=None, max_images=None,
+            batch_size=1,
+        )  # fmt: skip
 
 
 def test_the_line_is_the_last_and_there_is_no_traceback(root: Path, folder: Path) -> None:
@@ -202,3 +229,47 @@ def test_help_teaches_however_it_is_started(
     ):  # fmt: skip
         assert f"--{flag}: " in described, flag
     assert "--[no]skip_preflight: " in described
+
+
+@pytest.fixture(scope="module")
+def site_packages() -> dict[str, str]:
+    """What stands in requirements.txt is installed, the project is not."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
+    if run(["-S", "-c", "import efficientdet"], cwd="/", env=env).returncode == 0:
+        pytest.skip("a copy of the project is installed")  # with -S, links to it are not followed
+    return env
+
+
+@pytest.mark.parametrize("name", ["main.py", "predict.py"])
+def test_typed_by_path_a_command_finds_its_package(
+    root: Path, tmp_path: Path, site_packages: dict[str, str], name: str
+) -> None:
+    done = run(["-S", root / "efficientdet" / name, "--help"], cwd=tmp_path, env=site_packages)
+    assert done.returncode == 0 and not done.stderr
+    assert f"python efficientdet/{name}" in done.stdout
+    code = f"import runpy, sys; runpy.run_path({str(root / 'efficientdet' / name)!r}); "
+    code += "print(*sys.path, sep='\\n')"
+    done = run(["-S", "-c", code], cwd=tmp_path, env=site_packages)
+    assert str(root / "efficientdet") not in done.stdout.splitlines()  # nothing is shadowed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientdet/main.py", "efficientdet/predict.py", "create_kitti_tf_record.py",
+        "inspect_tfrecord.py",
+    ],
+)  # fmt: skip
+def test_what_is_not_installed_is_one_line(root: Path, tmp_path: Path, name: str) -> None:
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = run(["-S", root / name, "--help"], cwd=tmp_path, env=env)
+    assert done.returncode == 1 and not done.stdout and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: not installed: tensorflow, keras, numpy, Pillow, absl-py")
+    assert f"-m pip install -r {root / 'requirements.txt'}" in done.stderr
+
+
+def test_what_must_be_installed_is_what_requirements_txt_names(root: Path) -> None:
+    lines = (root / "requirements.txt").read_text().splitlines()
+    assert [re.match(r"[\w-]+", line)[0] for line in lines if line[0] != "#"] == [
+        *installed.REQUIRED.values()
+    ]

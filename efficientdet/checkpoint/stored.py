@@ -23,6 +23,12 @@ _NOT_WEIGHTS = re.compile(
     r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1)$|global_step$|beta\d_power$|state/"
 )
 _ANCHOR_KEYS = ("num_scales", "aspect_ratios", "anchor_scale", "min_level", "max_level")
+_OTHER_KINDS = {  # place and first bytes: what it is
+    (0, b"\x89HDF"): "HDF5 (.h5), weights or a model of Keras",
+    (0, b"PK\x03\x04"): "a zip file (.keras, .zip)",
+    (4, b"TFL3"): "a TFLite model",
+    (0, b"\x08"): "a graph or SavedModel (.pb)",
+}
 _FORMS = "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint"
 
 
@@ -109,6 +115,8 @@ def _named_by_state_file(folder: Path) -> Path | None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
+    if kind := _other_kind(archive):
+        raise UserError(f"{archive}: {kind}, which is not read here; {_FORMS}")
     try:
         with tarfile.open(archive, "r:gz") as tar:
             tar.extractall(folder, filter="data")
@@ -117,6 +125,14 @@ def _unpack(archive: Path, folder: Path) -> None:
             f"{archive}: {archive.stat().st_size} bytes, not a readable .tar.gz ({error}); half "
             f"downloaded? `scripts/download_checkpoint.sh` goes on where it stopped; {_FORMS}"
         ) from None
+
+
+def _other_kind(file: Path) -> str | None:
+    """What a file is whose first bytes tell that it is no archive of a checkpoint."""
+    with file.open("rb") as opened:
+        head = opened.read(8)
+    kinds = (kind for (place, magic), kind in _OTHER_KINDS.items() if head.find(magic) == place)
+    return next(kinds, None)
 
 
 def _folder_with_index(folder: Path, given: str) -> Path:

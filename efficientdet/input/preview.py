@@ -76,6 +76,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("input", None, "TFRecord files: a path, globs, commas.", required=True)
     flags.DEFINE_string("output", "augmented.png", "Picture to write, .png or .jpg.")
     flags.DEFINE_string("model_name", "efficientdet-d0", "Its input size, unless --hparams says.")
-    flags.DEFINE_string("hparams", "", "As for main.py: yaml files and key=value, by commas.")
+    flags.DEFINE_multi_string("hparams", [], "As for main.py: yaml files and key=value, by commas.")
     flags.DEFINE_integer("num_images", 12, "Samples on the sheet.", lower_bound=1)
     command.run(main)

@@ -103,19 +103,28 @@ class Learner:
                     raise
             self._make_room(len(batch["images"]))
 
-    def largest_batch(self, height: int, width: int, max_objects: int) -> int:
+    def largest_batch(
+        self,
+        height: int,
+        width: int,
+        max_objects: int,
+        *,
+        multiple_of: int = 1,
+        at_most: int = LARGEST_BATCH,
+    ) -> int:
         """Doubles the batch, with real steps, until one does not fit; the state stays as it was.
 
         Args:
             height, width: of the input, pixels.
             max_objects: boxes of an image.
+            multiple_of: the smallest batch: micro-batches and devices need equal shares.
+            at_most: images there are.
 
         Raises:
-            UserError: not even one image fits.
+            UserError: not even the smallest fits.
         """
-        arrays, fits = self.state.arrays(), 0
-        while fits < LARGEST_BATCH:
-            size = 2 * fits or 1
+        arrays, fits, size = self.state.arrays(), 0, multiple_of
+        while size <= max(multiple_of, min(LARGEST_BATCH, at_most)):
             batch = {
                 "images": np.zeros((size, height, width, 3), np.float32),
                 "boxes": np.tile(np.float32([[0, 0, 32, 32]]), (size, max(1, max_objects), 1)),
@@ -127,10 +136,12 @@ class Learner:
                 if not backend.is_out_of_memory(error):
                     raise
                 break
-            fits = size
+            fits, size = size, 2 * size
         self.state.load(arrays)
         if not fits:
-            raise UserError(f"out of memory with one image; say {self.config.name} a smaller input")
+            steps = self.config.grad_accum_steps
+            least = f"{size} images in {steps} micro-batches" if size > 1 else "one image"
+            raise UserError(f"out of memory with {least}; say {self.config.name} a smaller input")
         self._say(f"--train_batch_size=auto: {fits} images fit")
         return fits
 

@@ -254,7 +254,7 @@ if __name__ == "__main__":
         "image_size", None, "512 or 1280x384 (width x height); default: the model's."
     )
     flags.DEFINE_integer("num_classes", 8, "Classes.", lower_bound=1)
-    flags.DEFINE_string("hparams", "", "Hyper-parameters, as for main.py.")
+    flags.DEFINE_multi_string("hparams", [], "Hyper-parameters, as for main.py.")
     flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "Images in a micro-batch.")
     flags.DEFINE_bool("measure", False, "Run real steps instead, on the GPU if there is one.")
     sys.exit(command.run(main))

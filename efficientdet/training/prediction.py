@@ -48,12 +48,12 @@ def predict(
     console = Console()
     say = printer(console)
     run = RunDirectory(model_dir, say)
+    path = ckpt or newest_checkpoint(run.path, to="predict with")
+    require(str(path))  # before anything slow
     paths = find_images(images, image_list)[:max_images]
     _require_distinct_names(paths)
     label_map = run.label_map(None)
     config = run.config(model_name, overrides, label_map)
-    path = ckpt or newest_checkpoint(run.path)
-    require(str(path))
     model = load_model(config, say)
     load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
     detector = Detector(model, config, say)

@@ -192,8 +192,8 @@ def _await_checkpoint(model_dir: Path, seconds: float, say: Callable[[str], None
         time.sleep(seconds)
 
 
-def newest_checkpoint(model_dir: Path) -> Path:
-    """Prefix of the newest checkpoint in a model_dir.
+def newest_checkpoint(model_dir: Path, *, to: str = "evaluate") -> Path:
+    """Prefix of the newest checkpoint in a model_dir, to do something with.
 
     Raises:
         UserError: there is none.
@@ -202,7 +202,7 @@ def newest_checkpoint(model_dir: Path) -> Path:
     steps = checkpoints.steps()
     if not steps:
         raise UserError(
-            f"{model_dir}: no checkpoint to evaluate (model.ckpt-N.index); train first, or name "
+            f"{model_dir}: no checkpoint to {to} (model.ckpt-N.index); train first, or name "
             "one with --ckpt"
         )
     return checkpoints.prefix(steps[-1])

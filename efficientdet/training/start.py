@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -30,6 +30,8 @@ from efficientdet.training.metrics_log import MetricsLog
 from efficientdet.training.precision import explain_precision
 from efficientdet.training.trainer import Plan, Trainer
 from efficientdet.training.validation import EpochEvaluation, Validator, check_metric, obeyed
+
+DEFAULT_BATCH = 64  # AutoML's
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def train(
     val_pattern: str | None,
     label_map_path: str | None,
     start: Start,
-    batch_size: int | None,
+    batch_size: int | Literal["auto"] | None,
     eval_batch_size: int,
     num_examples: int | None,
     max_minutes: float | None,
@@ -87,7 +89,7 @@ def train(
     Args:
         model_dir: folder of the run; a checkpoint in it is gone on from.
         overrides: hyper-parameters of the command line.
-        batch_size: images an update; None: the most that fits.
+        batch_size: images an update; None or `auto`: the run's own, else 64, or the most that fits.
         num_examples: images an epoch; None: those of the records.
         max_minutes: end after so much training, earlier starts of the run counted; None: never.
     """
@@ -105,14 +107,17 @@ def train(
                 f"with {label_map}; convert both with the same --label_map_path and --classes"
             )
     config = run.config(model_name, overrides, label_map)
+    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
+    batch_size = _known_batch(batch_size, checkpoints, say)
     if batch_size and batch_size % config.grad_accum_steps:
         raise UsageError(
             f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
         )
-    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
     resuming = bool(checkpoints.steps())
     if start.path and not resuming:
         require(start.path)
+    unit = math.lcm(config.grad_accum_steps, backend.num_devices())
+    _check_batch(batch_size or unit, records, config)
     if batch_size or not resuming:  # auto: likely a small card, and when resuming the same again
         loaded = read_restored_names(run.path) is not None if resuming else start.path is not None
         config = decide_batch_norm(config, batch_size or 1, loaded=loaded, say=say)
@@ -129,7 +134,9 @@ def train(
         evaluate = EpochEvaluation(validator, run.path / "eval")
 
     learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
-    batch_size = batch_size or _fitting_batch(checkpoints, learner, records)
+    batch_size = batch_size or learner.largest_batch(
+        *config.image_hw, records.max_objects, multiple_of=unit, at_most=records.num_examples
+    )
     examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
     plan = Plan(
         batch_size,
@@ -187,16 +194,42 @@ def _resume_or_load(
         (run.path / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
 
 
-def _fitting_batch(checkpoints: Checkpoints, learner: Learner, records: RecordSet) -> int:
-    """The batch of a run that goes on, so that its optimisation stays the same; else what fits."""
+def _known_batch(
+    asked: int | Literal["auto"] | None, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> int | None:
+    """Images an update, as far as known before there is a model; None: what fits must be tried.
+
+    A run that goes on keeps its own, so that its optimisation stays the same.
+    """
+    if isinstance(asked, int):
+        return asked
     loaded = checkpoints.load_latest()
     if loaded and loaded[1].batch_size:
-        return loaded[1].batch_size
+        stored = loaded[1].batch_size
+        say(f"going on with the run's batch of {stored} images; --train_batch_size changes it")
+        return stored
+    if asked is None:
+        if loaded:
+            say(f"the run's checkpoint does not tell its batch: going on with {DEFAULT_BATCH}")
+        return DEFAULT_BATCH
     if not backend.has_gpu():
         raise UsageError(
             "--train_batch_size=auto tries what fits on the GPU, and there is none; say a number"
         )
-    return learner.largest_batch(*learner.config.image_hw, records.max_objects)
+    return None
+
+
+def _check_batch(batch_size: int, records: RecordSet, config: Config) -> None:
+    """Raises UsageError if no update could be made of so many images."""
+    devices = backend.num_devices()
+    if batch_size % devices:
+        raise UsageError(f"--train_batch_size={batch_size} is no multiple of {devices} GPUs")
+    # Frames that are repeated make a pass longer than the records.
+    if batch_size > records.num_examples and not config.repeat_threshold:
+        raise UsageError(
+            f"a batch of {batch_size} images, but the training records hold "
+            f"{records.num_examples}: lower --train_batch_size (or grad_accum_steps)"
+        )
 
 
 def _training_batches(

@@ -390,6 +390,24 @@ def test_damaged_archives(kind, coco, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("foo.h5", b"\x89HDF\r\n\x1a\n" + b"0" * 99, "HDF5"),
+        ("foo.keras", b"PK\x03\x04" + b"0" * 99, "a zip file"),
+        ("foo.tflite", b"\x1c\0\0\0TFL3" + b"0" * 99, "a TFLite model"),
+        ("saved_model.pb", b"\x08\x01" + b"0" * 99, "a graph or SavedModel"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_weights(str(tmp_path / name))
+    assert f"{name}: {kind}" in str(error.value) and "\n" not in str(error.value)
+    assert "not read here; expected a prefix" in str(error.value)
+    assert "download" not in str(error.value)
+
+
 def test_nothing_there_names_what_was_looked_for(tmp_path):
     for name in ("model", "efficientdet-d0.tar.gz"):
         with pytest.raises(UserError, match=rf"{name}: no such file or folder.*prefix.*folder"):

@@ -187,6 +187,27 @@ def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> Non
         learner.largest_batch(64, 128, 5)
 
 
+def test_the_largest_batch_of_equal_shares() -> None:
+    """grad_accum_steps=8 has no step of one image; no batch is tried beyond the records."""
+    said: list[str] = []
+    learner = Learner(_config(grad_accum_steps=8), say=said.append)
+    step, sizes = learner.step, []
+
+    def small_card(batch: dict, **arguments: float) -> dict:
+        sizes.append(len(batch["images"]))
+        if sizes[-1] > 16:
+            raise MemoryError("injected")
+        return step(batch, **arguments) if sizes[-1] == 8 else {}
+
+    learner.step = small_card
+    assert learner.largest_batch(64, 128, 5, multiple_of=8, at_most=500) == 16
+    assert learner.largest_batch(64, 128, 5, multiple_of=8, at_most=15) == 8
+    assert sizes == [8, 16, 32, 8]
+    assert said == [f"--train_batch_size=auto: {n} images fit" for n in (16, 8)]
+    with pytest.raises(UserError, match="out of memory with 24 images in 8 micro-batches"):
+        learner.largest_batch(64, 128, 5, multiple_of=24)
+
+
 def test_heads_only_leaves_the_rest_alone() -> None:
     learner = Learner(_config())
     learner.train_heads_only(True)
