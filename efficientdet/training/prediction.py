@@ -16,7 +16,7 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
-from efficientdet.input.images import find_images, image_batches
+from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.run_directory import RunDirectory
 from efficientdet.training.scoring import load_model, load_weights, newest_checkpoint
 from efficientdet.visualize.detections import draw_detections
@@ -80,8 +80,8 @@ def predict(
     say(f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json")
 
 
-def _require_distinct_names(paths: Sequence[Path]) -> None:
-    first: dict[str, Path] = {}
+def _require_distinct_names(paths: Sequence[Path | RecordImage]) -> None:
+    first: dict[str, Path | RecordImage] = {}
     for path in paths:
         if (other := first.setdefault(path.stem, path)) is not path:
             raise UserError(
