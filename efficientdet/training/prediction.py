@@ -53,7 +53,7 @@ def predict(
     paths = find_images(images, image_list)[:max_images]
     _require_distinct_names(paths)
     label_map = run.label_map(None)
-    config = run.config(model_name, overrides, label_map)
+    config = run.config(model_name, overrides, label_map, ckpt)
     path = ckpt or newest_checkpoint(run.path)
     require(str(path))
     model = load_model(config, say)

@@ -101,7 +101,7 @@ def train(
     label_map = run.label_map(records.label_map)
     if validation and validation.label_map != label_map:
         raise UserError(f"{val_pattern}: made with another label map than {train_pattern}")
-    config = run.config(model_name, overrides, label_map)
+    config = run.config(model_name, overrides, label_map, start.path)
     if not run.exists:
         config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)
     if batch_size and batch_size % config.grad_accum_steps:
