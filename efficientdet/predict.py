@@ -3,9 +3,9 @@
     python efficientdet/predict.py --model_dir=savedmodel/exp --images=KITTI/testing/image_2 \\
         --output_dir=found
 
---images takes files, folders and globs, by commas. A KITTI root stands for its training images; use
---image_list=ImageSets/val.txt to take some of them. Boxes below --min_score are not drawn; the
-result files keep them all, as KITTI's evaluation wants.
+--images takes files, folders, globs and records (val.record), by commas. A KITTI root stands for
+its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below
+--min_score are not drawn; the result files keep them all, as KITTI's evaluation wants.
 """
 
 import sys
@@ -28,7 +28,7 @@ flags.DEFINE_enum(
     "ckpt_classes", "auto", ["auto", "by_id"],
     "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
 )  # fmt: skip
-flags.DEFINE_string("images", None, "Images, folders or globs, separated by commas.")
+flags.DEFINE_string("images", None, "Images, folders, globs or records, separated by commas.")
 flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
 flags.DEFINE_string("output_dir", "predictions", "Where pictures, results/ and detections.json go.")
 flags.DEFINE_float(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientdet import automl_names
+from efficientdet.checkpoint.trained_with import configure
 from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -36,7 +37,11 @@ class RunDirectory:
         return self._config_path.exists()
 
     def config(
-        self, model_name: str | None, overrides: Mapping[str, Any], label_map: LabelMap
+        self,
+        model_name: str | None,
+        overrides: Mapping[str, Any],
+        label_map: LabelMap,
+        ckpt: str | None = None,
     ) -> Config:
         """The configuration to run with: the model's table, config.yaml, then `overrides`.
 
@@ -44,6 +49,8 @@ class RunDirectory:
             model_name: as typed, or None.
             overrides: the hyper-parameters of the command line.
             label_map: gives `num_classes`.
+            ckpt: weights that a new run begins with; what they were trained with comes before
+                `overrides`.
 
         Raises:
             UsageError: `overrides` names another number of classes.
@@ -58,7 +65,8 @@ class RunDirectory:
             )
         overrides = dict(overrides) | {"num_classes": label_map.num_classes}
         if not self.exists:
-            return Config.for_model(model_name or "efficientdet-d1").override(overrides)
+            model = Config.for_model(model_name or "efficientdet-d1")
+            return configure(model, overrides, ckpt, self._say)
         saved = self._read_config(label_map.num_classes)
         if model_name and model_name != saved.name:
             raise UserError(

@@ -4,12 +4,15 @@
 #   RECORDS     folder of train.record and val.record          ./finTfrecords
 #   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
 #   CKPT        another checkpoint                             none
+#   EVAL_BATCH  images at once                                 2
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
-MODEL="${MODEL:-efficientdet-d0}" RECORDS="${RECORDS:-./finTfrecords}"
-MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${MODEL#efficientdet-}}"
+MODEL="${MODEL-}" RECORDS="${RECORDS:-./finTfrecords}"
+name="${MODEL:-efficientdet-d0}"
+MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${name#efficientdet-}}"
+[ -f "$MODEL_DIR/config.yaml" ] || MODEL="$name" # else the run knows
 
-exec "$PYTHON" "$HERE/efficientdet/main.py" --mode=eval --model_name="$MODEL" \
-  --val_file_pattern="$RECORDS/val.record" --model_dir="$MODEL_DIR" ${CKPT:+--ckpt="$CKPT"} \
-  --eval_batch_size="${EVAL_BATCH:-2}" "$@"
+exec "$PYTHON" "$HERE/efficientdet/main.py" --mode=eval --model_dir="$MODEL_DIR" \
+  --val_file_pattern="$RECORDS/val.record" --eval_batch_size="${EVAL_BATCH:-2}" \
+  ${MODEL:+--model_name="$MODEL"} ${CKPT:+--ckpt="$CKPT"} "$@"

@@ -3,14 +3,14 @@
 #   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
 #   RECORDS     folder of train.record and val.record          ./finTfrecords
 #   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
-#   IMAGES      images, folders or globs                       (must be given)
+#   IMAGES      images, folders, globs or records              <RECORDS>/val.record
 #   OUT_DIR     where pictures and results go                  <MODEL_DIR>/predictions
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
 MODEL="${MODEL:-efficientdet-d0}" RECORDS="${RECORDS:-./finTfrecords}"
 MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${MODEL#efficientdet-}}"
-: "${IMAGES:?set IMAGES to an image, a folder or a glob}"
 
-exec "$PYTHON" "$HERE/efficientdet/predict.py" --model_dir="$MODEL_DIR" --images="$IMAGES" \
+exec "$PYTHON" "$HERE/efficientdet/predict.py" --model_dir="$MODEL_DIR" \
+  --images="${IMAGES:-$RECORDS/val.record}" \
   --output_dir="${OUT_DIR:-$MODEL_DIR/predictions}" "$@"

@@ -1,29 +1,42 @@
 #!/usr/bin/env bash
-# Trains on records and evaluates after each epoch; the same command again resumes. Knobs:
+# Trains on records and evaluates after each epoch; the same command again goes on with the run. Knobs:
 #   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
 #   RECORDS     folder of train.record and val.record          ./finTfrecords
 #   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
-#   CKPT        COCO checkpoint to start from                  ./<MODEL>/model where it exists, else none
-#   BATCH       images an update                               4
-#   EPOCHS      epochs                                         40
-#   HPARAMS     yaml files and key=value pairs                 configs/kitti_d0.yaml of the model
-# Further flags of main.py can follow: bash scripts/train_and_eval.sh --grad_accum_steps=2
+#   CKPT        COCO checkpoint to start from (empty: none)    ./<MODEL> where it exists, else none
+#   HPARAMS     yaml files and key=value pairs                 the recipe of configs/ that it names
+#   BATCH       images an update                               4; D4: 8
+#   EPOCHS      epochs                                         as the recipe says
+#   EVAL_BATCH  images at once in an evaluation                2
+# Further flags of main.py can follow: bash scripts/train_and_eval.sh --hparams=seed=1
+# A run that goes on keeps its own MODEL, HPARAMS, BATCH and EPOCHS where they are not set.
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
-MODEL="${MODEL:-efficientdet-d0}" RECORDS="${RECORDS:-./finTfrecords}"
-MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${MODEL#efficientdet-}}"
-CONFIG="$HERE/configs/kitti_${MODEL#efficientdet-}.yaml"
-[ -f "$CONFIG" ] || CONFIG="$HERE/configs/kitti_d0.yaml"
-CKPT="${CKPT-}"
-[ -z "$CKPT" ] && [ -f "./$MODEL/model.index" ] && CKPT="./$MODEL/model"
-if [ -z "$CKPT" ] && [ ! -f "$MODEL_DIR/config.yaml" ]; then
-  echo "no COCO checkpoint in ./$MODEL: training starts from random weights" >&2
-  echo "(scripts/download_checkpoint.sh $MODEL fetches one)" >&2
+MODEL="${MODEL-}" RECORDS="${RECORDS:-./finTfrecords}"
+name="${MODEL:-efficientdet-d0}"
+MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${name#efficientdet-}}"
+
+if ! ls "$MODEL_DIR"/model.ckpt-*.index >/dev/null 2>&1; then
+  MODEL="$name" recipe="kitti_d0.yaml" batch=4 why=""
+  case "$MODEL" in
+    efficientdet-d0) ;;
+    efficientdet-d2) recipe="kitti_d2.yaml" ;;
+    efficientdet-d4) recipe="kitti_d4_small_gpu.yaml" batch=8 ;;
+    *) why=" (there is none of its own for $MODEL)" ;;
+  esac
+  ls "./$MODEL"/*.index >/dev/null 2>&1 && CKPT="${CKPT-./$MODEL}"
+  for flag; do [[ "$flag" != --ckpt=* ]] || CKPT="${flag#--ckpt=}"; done
+  if [ -z "${CKPT-}" ]; then
+    recipe="kitti_from_scratch.yaml"
+    why=" (no COCO checkpoint; bash scripts/download_checkpoint.sh $MODEL fetches one)"
+  fi
+  [ -n "${HPARAMS-}" ] || echo "recipe: configs/$recipe$why"
+  HPARAMS="${HPARAMS:-$HERE/configs/$recipe,mixed_precision=True}" BATCH="${BATCH:-$batch}"
 fi
 
-exec "$PYTHON" "$HERE/efficientdet/main.py" --mode=train_and_eval --model_name="$MODEL" \
+exec "$PYTHON" "$HERE/efficientdet/main.py" --mode=train_and_eval --model_dir="$MODEL_DIR" \
   --train_file_pattern="$RECORDS/train.record" --val_file_pattern="$RECORDS/val.record" \
-  --model_dir="$MODEL_DIR" ${CKPT:+--ckpt="$CKPT"} --train_batch_size="${BATCH:-4}" \
-  --eval_batch_size="${EVAL_BATCH:-2}" --num_epochs="${EPOCHS:-40}" \
-  --hparams="${HPARAMS:-$CONFIG,mixed_precision=True}" "$@"
+  --eval_batch_size="${EVAL_BATCH:-2}" ${MODEL:+--model_name="$MODEL"} ${CKPT:+--ckpt="$CKPT"} \
+  ${HPARAMS:+--hparams="$HPARAMS"} ${BATCH:+--train_batch_size="$BATCH"} \
+  ${EPOCHS:+--num_epochs="$EPOCHS"} "$@"

@@ -85,6 +85,14 @@ def test_prediction_draws_and_writes_each_image(folder: Path, root: Path) -> Non
     assert numbers <= {int(name) for name in names}
 
 
+def test_prediction_takes_its_images_from_a_record(folder: Path, root: Path) -> None:
+    _run(root / "efficientdet/predict.py", "--model_dir=run", "--images=validation.record",
+         "--output_dir=from_record", cwd=folder)  # fmt: skip
+    manifest = json.loads((folder / "validation.record.manifest.json").read_text())
+    found = {path.stem for path in (folder / "from_record").glob("*.png")}
+    assert found == set(manifest["source_ids"])
+
+
 def test_two_images_of_one_name_are_refused(folder: Path, root: Path) -> None:
     (folder / "other").mkdir()
     frame = min((folder / "KIT/training/image_2").iterdir())

@@ -1,7 +1,9 @@
-"""Image files -> batches for detection."""
+"""Image files, or the images inside records -> batches for detection."""
 
 import glob
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,31 @@ import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.dataset.splits import read_split_file
+from efficientdet.dataset.tfrecord import Place, expand_pattern, parse_example, read_records
 from efficientdet.errors import UserError
 from efficientdet.input.pipeline import preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+_RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-of-00004, *.tfrecord
 
 
-def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
-    """The images that `pattern` names: files, globs or folders (a KITTI root too), by commas.
+@dataclass(frozen=True, slots=True)
+class RecordImage:
+    """An image inside a record: what this module wants of a Path, and no more."""
+
+    place: Place
+    stem: str  # the source_id
+
+    def __str__(self) -> str:
+        return f"{self.place} ({self.stem})"
+
+    def read_bytes(self) -> bytes:
+        """The encoded image."""
+        return parse_example(self.place.read())["image"].numpy()
+
+
+def find_images(pattern: str, image_list: str | None = None) -> list[Path | RecordImage]:
+    """The images of files, globs, folders (a KITTI root too) and records, named by commas.
 
     Args:
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
@@ -31,12 +50,14 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
         found = [path for path in found if path.stem in wanted]
     if not found:
         among = f" of those that {image_list} lists" if image_list else ""
-        raise UserError(f"{pattern}: no .png or .jpg image{among}; name files, a folder or a glob")
+        raise UserError(
+            f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob or a record"
+        )
     return found
 
 
 def image_batches(
-    paths: Sequence[Path], config: Config, batch_size: int
+    paths: Sequence[Path | RecordImage], config: Config, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
     """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
@@ -61,9 +82,11 @@ def image_batches(
         yield batch, originals
 
 
-def _images(part: str) -> list[Path]:
-    """The images of one file, folder, KITTI root or glob, sorted."""
+def _images(part: str) -> list[Path] | list[RecordImage]:
+    """The images of one file, folder, KITTI root or glob, sorted; of a record, in its order."""
     path = Path(part)
+    if _RECORD.search(path.name) and not path.is_dir():
+        return [image for file in expand_pattern(part) for image in _images_of_record(file)]
     folders = (path / "training/image_2", path / "image_2", path)
     if folder := next(filter(Path.is_dir, folders), None):
         paths = list(folder.iterdir())
@@ -76,7 +99,14 @@ def _images(part: str) -> list[Path]:
     return sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _decode(path: Path) -> np.ndarray:
+def _images_of_record(file: Path) -> Iterator[RecordImage]:
+    for place, serialized in read_records(file):
+        source_id = parse_example(serialized)["source_id"].numpy().decode()
+        # Other tools store a file name, or nothing.
+        yield RecordImage(place, Path(source_id).stem or f"{place.index:06d}")
+
+
+def _decode(path: Path | RecordImage) -> np.ndarray:
     try:
         image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
     except (OSError, tf.errors.InvalidArgumentError) as error:

@@ -15,7 +15,7 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
-from efficientdet.input.images import find_images, image_batches
+from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.run_directory import RunDirectory
 from efficientdet.training.scoring import load_model, load_weights, newest_checkpoint
 from efficientdet.training.thresholds import DEFAULT, thresholds_of
@@ -53,7 +53,7 @@ def predict(
     paths = find_images(images, image_list)[:max_images]
     _require_distinct_names(paths)
     label_map = run.label_map(None)
-    config = run.config(model_name, overrides, label_map)
+    config = run.config(model_name, overrides, label_map, ckpt)
     model = load_model(config, say)
     load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
     detector = Detector(model, config, say)
@@ -78,8 +78,8 @@ def predict(
     say(f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json")
 
 
-def _require_distinct_names(paths: Sequence[Path]) -> None:
-    first: dict[str, Path] = {}
+def _require_distinct_names(paths: Sequence[Path | RecordImage]) -> None:
+    first: dict[str, Path | RecordImage] = {}
     for path in paths:
         if (other := first.setdefault(path.stem, path)) is not path:
             raise UserError(

@@ -11,6 +11,7 @@ from rich.console import Console
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
+from efficientdet.checkpoint.trained_with import check_input, configure
 from efficientdet.config import Config
 from efficientdet.console import printer
 from efficientdet.errors import UsageError, UserError
@@ -64,7 +65,7 @@ def evaluate(
     if watch_seconds is not None and not ckpt:
         _await_checkpoint(run.path, watch_seconds, say)
     label_map = run.label_map(records.label_map)
-    config = run.config(model_name, overrides, label_map)
+    config = run.config(model_name, overrides, label_map, ckpt)
     path = ckpt or newest_checkpoint(run.path)
     require(str(path))  # before anything slow
     model = load_model(config, say)
@@ -119,7 +120,8 @@ def zero_shot(
     records = RecordSet.open(val_pattern, label_map_path, say)
     entries = class_map.read_class_map(class_map_path)
     name = model_name or "efficientdet-d1"
-    config = Config.for_model(name).override(dict(overrides) | {"num_classes": COCO_CLASSES})
+    overrides = dict(overrides) | {"num_classes": COCO_CLASSES}
+    config = configure(Config.for_model(name), overrides, ckpt, say)
     require(ckpt)
     model = load_model(config, say)
     load_weights(model, ckpt, config, say)
@@ -163,8 +165,10 @@ def load_weights(
     """Restores all of `model`; for `how` see `restore`.
 
     Raises:
-        UserError: a part would keep its random weights, and every figure would mean nothing.
+        UserError: a part would keep its random weights, or the images would be scaled otherwise
+            than those it was trained on: every figure would mean nothing.
     """
+    check_input(str(path), config)
     report = restore(model, str(path), config, **how)
     report.require_complete()
     say(report.line())

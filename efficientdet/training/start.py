@@ -106,7 +106,7 @@ def train(
                 f"{val_pattern} was made with the classes {validation.label_map}, {train_pattern} "
                 f"with {label_map}; convert both with the same --label_map_path and --classes"
             )
-    config = run.config(model_name, overrides, label_map)
+    config = run.config(model_name, overrides, label_map, start.path)
     checkpoints = Checkpoints(run.path, keep=keep, warn=say)
     batch_size = _known_batch(batch_size, checkpoints, say)
     if batch_size and batch_size % config.grad_accum_steps:

@@ -1,9 +1,10 @@
+"""Published checkpoints are found by name, fetched to the last byte, and unpacked whole."""
+
 import gzip
 import http.server
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,21 +13,32 @@ from pathlib import Path
 
 import pytest
 
+from efficientdet.config import load_yaml
+
 MODEL = "efficientdet-d2"
+SIZES = ["d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x"]
+PATHS = {
+    *(f"efficientdet/coco2/efficientdet-{size}.tar.gz" for size in SIZES),
+    *(f"efficientdet/coco/efficientdet-{size}.tar.gz" for size in SIZES),
+    *(f"efficientdet/coco/efficientdet-lite{size}.tgz" for size in ["0", "1", "2", "3", "3x", "4"]),
+    *(f"efficientdet/advprop/efficientdet-d{size}.tar.gz" for size in range(6)),
+    *(f"efficientdet/coco640/efficientdet-d{size}-640.tar.gz" for size in range(2, 7)),
+    *(f"efficientnet/ckptsaug/efficientnet-b{size}.tar.gz" for size in range(8)),
+}
 
 
-def archive():
+def archive(folder="published-name/"):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in {"checkpoint": b"model", "model.index": os.urandom(5000)}.items():
-            member = tarfile.TarInfo(f"{MODEL}/{name}")
+            member = tarfile.TarInfo(f"{folder}{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content` with Range; of the first answer only `server.cut` bytes."""
+    """Serves `server.content` at each of PATHS with Range, `server.cuts` bytes of each answer."""
 
     protocol_version = "HTTP/1.0"
 
@@ -37,22 +49,18 @@ class Bucket(http.server.BaseHTTPRequestHandler):
         self.answer(body=True)
 
     def answer(self, body):
-        if not self.path.endswith(f"/{MODEL}.tar.gz"):
+        if self.path.removeprefix("/") not in PATHS:
             self.send_error(404)
             return
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(match[1]) if match else 0
+        start = int(match[1]) if match and self.server.continues else 0
         content = self.server.content[start:]
-        self.send_response(206 if match else 200)
+        self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content)))
-        if match:
-            total = len(self.server.content)
-            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         self.end_headers()
         if body:
-            self.server.starts.append(start)
-            cut, self.server.cut = self.server.cut, None
-            self.wfile.write(content[:cut])
+            self.server.asked.append((self.path, start))
+            self.wfile.write(content[: self.server.cuts.pop(0) if self.server.cuts else None])
 
     def log_message(self, *args):
         pass
@@ -61,76 +69,159 @@ class Bucket(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def bucket():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    server.content, server.cut, server.starts = archive(), None, []
+    server.content, server.continues, server.cuts, server.asked = archive(), True, [], []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
 
 
-@pytest.fixture(params=["curl", "wget", "python3"])
-def path_with(request, tmp_path):
-    """A PATH on which only one of the three ways to download exists."""
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    # The first python3 on PATH may be a shell script that finds the real one.
-    python = Path(sys.executable).resolve()
-    basics = ["bash", "env", "sed", "tr", "awk", "wc", "gzip", "tar", "mktemp", "mkdir", "mv", "rm"]
-    for tool in [*basics, request.param]:
-        found = python if tool == "python3" else shutil.which(tool)
-        if not found:
-            pytest.skip(f"needs {tool}, which is not installed here")
-        (tools / tool).symlink_to(Path(found).resolve())
-    return str(tools)
-
-
-def download(root, folder, bucket, *, path=None, model=MODEL):
-    env = os.environ | {
-        "CHECKPOINT_URL": f"http://127.0.0.1:{bucket.server_port}/coco",
-        "no_proxy": "127.0.0.1",
-    }
-    return subprocess.run(
-        [root / "scripts/download_checkpoint.sh", model, folder],
-        env=env | ({"PATH": path} if path else {}),
+def download(root, bucket, *words, fails=False):
+    finished = subprocess.run(
+        [root / "scripts/download_checkpoint.sh", *words],
+        env=os.environ
+        | {
+            "PYTHON": sys.executable,
+            "CHECKPOINT_URL": f"http://127.0.0.1:{bucket.server_port}",
+            "no_proxy": "127.0.0.1",
+        },
         capture_output=True,
         text=True,
     )
+    assert bool(finished.returncode) == fails, finished.stderr
+    (line,) = (finished.stderr if fails else finished.stdout).splitlines()
+    return line
 
 
-def test_interrupted_download_goes_on(root, tmp_path, bucket, path_with):
-    bucket.cut = 2000
-    folder = tmp_path / "weights"
-    first = download(root, folder, bucket, path=path_with)
-    if first.returncode:  # curl and python stop; wget goes on by itself
-        assert "run the same command" in first.stderr
-        assert not (folder / MODEL).exists()
-        assert (folder / f"{MODEL}.tar.gz.part").stat().st_size == 2000
-        second = download(root, folder, bucket, path=path_with)
-        assert second.returncode == 0, second.stderr
-    assert bucket.starts == [0, 2000]
-    assert (folder / MODEL / "checkpoint").read_bytes() == b"model"
-    assert [entry.name for entry in folder.iterdir()] == [MODEL]
+@pytest.mark.parametrize(
+    ("words", "path", "folder", "hparams"),
+    [
+        ("efficientdet-d0", "efficientdet/coco2/efficientdet-d0.tar.gz", "efficientdet-d0", {}),
+        (
+            "efficientdet-d7x --set=coco",
+            "efficientdet/coco/efficientdet-d7x.tar.gz",
+            "efficientdet-d7x-coco",
+            {},
+        ),
+        (
+            "efficientdet-lite3x",
+            "efficientdet/coco/efficientdet-lite3x.tgz",
+            "efficientdet-lite3x",
+            {},
+        ),
+        (
+            "efficientdet-d5 --set=advprop",
+            "efficientdet/advprop/efficientdet-d5.tar.gz",
+            "efficientdet-d5-advprop",
+            {"mean_rgb": 127.5, "stddev_rgb": 127.5},
+        ),
+        (
+            "efficientdet-d6 --set coco640",
+            "efficientdet/coco640/efficientdet-d6-640.tar.gz",
+            "efficientdet-d6-coco640",
+            {"image_size": 640},
+        ),
+        (
+            "efficientnet-b0",
+            "efficientnet/ckptsaug/efficientnet-b0.tar.gz",
+            "efficientnet-b0",
+            {},
+        ),
+    ],
+)
+def test_each_name_is_asked_for_where_it_was_published(
+    root, tmp_path, bucket, words, path, folder, hparams
+):
+    model, *flags = words.split()
+    target = tmp_path / "weights" / folder
+    said = download(root, bucket, model, tmp_path / "weights", *flags)
+    assert bucket.asked == [(f"/{path}", 0)]
+    flag = "--backbone_ckpt" if model.startswith("efficientnet") else "--ckpt"
+    assert said.startswith(f"{target}: ready") and said.endswith(f"use {flag}={target}")
+    assert (target / "checkpoint").read_bytes() == b"model"
+    assert [entry.name for entry in target.parent.iterdir()] == [folder]
+    found = target / "hparams.yaml"
+    assert (load_yaml(found) if found.exists() else {}) == hparams
+    assert "is there already" in download(root, bucket, model, target.parent, *flags)
+    assert len(bucket.asked) == 1
 
 
-def test_second_call_does_nothing(root, tmp_path, bucket):
-    assert download(root, tmp_path, bucket).returncode == 0
-    assert "already" in download(root, tmp_path, bucket).stdout
-    assert len(bucket.starts) == 1
+@pytest.mark.parametrize("continues", [True, False])
+def test_an_interrupted_download_goes_on(root, tmp_path, bucket, continues):
+    bucket.continues = continues
+    bucket.cuts = [2000, 1000, 0] if continues else [2000, 2000]
+    said = download(root, bucket, MODEL, tmp_path, fails=True)
+    came = 3000 if continues else 2000
+    assert f"broke off at {came:,} of {len(bucket.content):,} bytes" in said
+    assert "run the same command to go on" in said
+    (part,) = tmp_path.iterdir()
+    assert part.name == f"{MODEL}.tar.gz.part" and part.stat().st_size == came
+    download(root, bucket, MODEL, tmp_path)
+    starts = [start for _, start in bucket.asked]
+    assert starts == ([0, 2000, 3000, 3000] if continues else [0, 0, 0])
+    assert [entry.name for entry in tmp_path.iterdir()] == [MODEL]
 
 
-@pytest.mark.parametrize("content", [b"<html>not found</html>" * 50, gzip.compress(b"no tar")])
+def test_what_was_complete_is_only_unpacked(root, tmp_path, bucket):
+    (tmp_path / f"{MODEL}.tar.gz.part").write_bytes(bucket.content)
+    download(root, bucket, MODEL, tmp_path)
+    assert not bucket.asked and (tmp_path / MODEL / "checkpoint").exists()
+
+
+def test_the_rest_of_another_file_is_dropped(root, tmp_path, bucket):
+    (tmp_path / f"{MODEL}.tar.gz.part").write_bytes(bytes(len(bucket.content) + 1))
+    download(root, bucket, MODEL, tmp_path)
+    assert (tmp_path / MODEL / "checkpoint").exists()
+
+
+def test_an_archive_without_a_folder_makes_one(root, tmp_path, bucket):
+    bucket.content = archive(folder="")
+    download(root, bucket, MODEL, tmp_path)
+    assert (tmp_path / MODEL / "checkpoint").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == [MODEL]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>not found</html>" * 50, gzip.compress(b"no tar"), archive()[:4000], archive("../")],
+    ids=["page", "no tar", "half", "outside"],
+)
 def test_something_else_is_not_unpacked(root, tmp_path, bucket, content):
     bucket.content = content
-    finished = download(root, tmp_path, bucket)
-    assert finished.returncode == 1
-    assert "nothing was unpacked" in finished.stderr.splitlines()[-1]
-    assert not list(tmp_path.iterdir())
+    folder = tmp_path / "weights"
+    said = download(root, bucket, MODEL, folder, fails=True)
+    assert "nothing was unpacked" in said
+    assert not list(folder.iterdir()) and list(tmp_path.iterdir()) == [folder]
 
 
-def test_wrong_names(root, tmp_path, bucket):
-    unknown = download(root, tmp_path, bucket, model="efficientdet-d9")
-    assert unknown.returncode == 1
-    assert "'efficientdet-d9': expected efficientdet-d0 .. d7" in unknown.stderr
-    unpublished = download(root, tmp_path, bucket, model="efficientdet-d3")
-    assert unpublished.returncode == 1
-    assert "efficientdet-d3.tar.gz" in unpublished.stderr.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("efficientdet-d9", "unknown model 'efficientdet-d9': published are efficientdet-d0 .. d7"),
+        ("efficientdet-d7 --set=advprop", "efficientdet-d7 is published as coco2, coco only"),
+        ("efficientdet-lite0 --set=coco2", "efficientdet-lite0 is published as coco only"),
+        ("efficientdet-d1 --set=coco640", "efficientdet-d1 is published as coco2, coco, advprop"),
+        ("efficientnet-b0 --set=coco", "efficientnet-b0 is published as imagenet only"),
+        ("efficientdet-d0 . --sets=coco", "unrecognized arguments: --sets=coco; see --help"),
+        ("", "the following arguments are required: model; see --help"),
+    ],
+)
+def test_what_was_never_published_is_said_at_once(root, bucket, words, named):
+    assert named in download(root, bucket, *words.split(), fails=True)
+    assert not bucket.asked
+
+
+def test_a_server_without_the_file_is_named(root, tmp_path, bucket):
+    PATHS.remove(path := f"efficientdet/coco2/{MODEL}.tar.gz")
+    try:
+        said = download(root, bucket, MODEL, tmp_path, fails=True)
+    finally:
+        PATHS.add(path)
+    assert f"{path}: no answer (HTTP Error 404" in said and not list(tmp_path.iterdir())
+
+
+def test_it_needs_only_the_standard_library(root):
+    code = "import sys; from efficientdet.checkpoint import download; print(*sys.modules)"
+    python = Path(sys.executable)
+    done = subprocess.run([python, "-S", "-c", code], cwd=root, capture_output=True, text=True)
+    assert not done.returncode, done.stderr

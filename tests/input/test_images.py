@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from efficientdet.config import Config
+from efficientdet.dataset.image import read_header
+from efficientdet.dataset.tfrecord import make_example
 from efficientdet.errors import UserError
 from efficientdet.input.images import find_images, image_batches
 
@@ -54,6 +57,39 @@ def test_files_folders_globs_and_a_kitti_root(folder, pattern, names, absolute):
     found = find_images(pattern)
     assert [path.name for path in found] == names
     assert all(path.is_file() and path.is_absolute() == absolute for path in found)
+
+
+@pytest.fixture
+def record(folder: Path) -> Path:
+    """Two images, the second one under a file's name, and one that has no name."""
+    path = folder / "out/val.record"
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for stem, source_id in (("000002", "000009"), ("000000", "a/7.png"), ("000000", "")):
+            encoded = (folder / f"training/image_2/{stem}.png").read_bytes()
+            writer.write(make_example(encoded, read_header(encoded), source_id, []))
+    return path
+
+
+def test_the_images_inside_a_record(folder, record):
+    found = find_images("out/val.record")
+    assert [image.stem for image in found] == ["000009", "7", "000002"]
+    assert str(found[2]) == "val.record, record 2 (000002)"
+    ((batch, originals),) = image_batches(found, CONFIG, 3)
+    ((same, files),) = image_batches(find_images("training/*/000002.png"), CONFIG, 1)
+    np.testing.assert_array_equal(originals[0], files[0])
+    np.testing.assert_array_equal(batch["images"][0], same["images"][0])
+    (folder / "list.txt").write_text("7")
+    (listed,) = find_images(f"testing,{record.parent}/*.record", "list.txt")
+    assert listed.stem == "7"
+
+
+def test_a_damaged_record_is_named(folder, record):
+    record.write_bytes(record.read_bytes()[:-5])
+    with pytest.raises(UserError, match="val.record, record 2: the file ends inside it"):
+        find_images(str(record))
+    with pytest.raises(UserError, match="none.record: no such record file"):
+        find_images("none.record")
 
 
 def test_an_image_list_keeps_its_frames(folder):

@@ -1,0 +1,181 @@
+"""What the scripts pass on: all that is set, and nothing that is not."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Writes its arguments down, a line a call, and leaves a checkpoint where training would.
+PYTHON = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in
+*--mode=train*)
+  for flag; do case "$flag" in --model_dir=*) run="${flag#*=}"; esac; done
+  mkdir -p "$run" && touch "$run/model.ckpt-1.index"
+esac
+"""
+KNOBS = (
+    *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
+    *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT"),
+)
+Run = Callable[..., tuple[list[str], list[str]]]
+
+
+@pytest.fixture
+def run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a copy of a script in a folder of its own; its lines, and how it called Python."""
+    home = tmp_path / "home"
+    shutil.copytree(root / "scripts", home / "scripts")
+    shutil.copytree(root / "configs", home / "configs")
+    (home / "scripts/install.sh").write_text("")
+    python = home / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    for knob in KNOBS:
+        monkeypatch.delenv(knob, raising=False)
+
+    def run(
+        script: str, *words: str, fails: bool = False, **knobs: str
+    ) -> tuple[list[str], list[str]]:
+        calls = tmp_path / "calls"
+        calls.write_text("")
+        done = subprocess.run(
+            ["bash", home / "scripts" / script, *words],
+            env=os.environ | knobs | {"CALLS": str(calls)},
+            capture_output=True,
+            text=True,
+        )
+        assert bool(done.returncode) == fails, done.stderr
+        said = done.stderr if fails else done.stdout
+        return said.splitlines(), calls.read_text().replace(f"{home}/", "").splitlines()
+
+    return run
+
+
+def flags(call: str) -> dict[str, str]:
+    """Of a command line: name -> value, the last one if there are several."""
+    return dict(word[2:].split("=", 1) for word in call.split() if word.startswith("--"))
+
+
+FROM_SCRATCH = "configs/kitti_from_scratch.yaml,mixed_precision=True"
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "batch", "why"),
+    [
+        ("d0", "kitti_d0.yaml", "4", ""),
+        ("d2", "kitti_d2.yaml", "4", ""),
+        ("d4", "kitti_d4_small_gpu.yaml", "8", ""),
+        ("d3", "kitti_d0.yaml", "4", " (there is none of its own for efficientdet-d3)"),
+    ],
+)
+def test_a_run_starts_with_the_recipe_of_its_model(run: Run, model, recipe, batch, why):
+    (said,), (call,) = run("train_and_eval.sh", MODEL=f"efficientdet-{model}", CKPT="weights")
+    assert said == f"recipe: configs/{recipe}{why}"
+    assert flags(call) == {
+        "mode": "train_and_eval",
+        "model_name": f"efficientdet-{model}",
+        "model_dir": f"./savedmodel/exp_kitti_{model}",
+        "train_file_pattern": "./finTfrecords/train.record",
+        "val_file_pattern": "./finTfrecords/val.record",
+        "ckpt": "weights",
+        "hparams": f"configs/{recipe},mixed_precision=True",
+        "train_batch_size": batch,
+        "eval_batch_size": "2",
+    }
+
+
+def test_without_a_checkpoint_it_starts_with_the_recipe_for_that(run: Run):
+    (said,), (call,) = run("train_and_eval.sh")
+    assert said.startswith("recipe: configs/kitti_from_scratch.yaml (no COCO checkpoint;")
+    assert flags(call)["hparams"] == FROM_SCRATCH and "--ckpt" not in call
+    Path("efficientdet-d0").mkdir()
+    Path("efficientdet-d0/model.index").touch()
+    (said,), (call,) = run("train_and_eval.sh", MODEL_DIR="other")
+    assert said == "recipe: configs/kitti_d0.yaml" and flags(call)["ckpt"] == "./efficientdet-d0"
+    _, (call,) = run("train_and_eval.sh", MODEL_DIR="third", CKPT="")
+    assert flags(call)["hparams"] == FROM_SCRATCH and "--ckpt" not in call
+    (said,), _ = run("train_and_eval.sh", "--ckpt=mine", MODEL_DIR="fourth", CKPT="")
+    assert said == "recipe: configs/kitti_d0.yaml"
+
+
+def test_what_is_set_is_passed_and_what_follows_is_added(run: Run):
+    _, (call,) = run("train_and_eval.sh", "--hparams=seed=1", "--keep_checkpoints=2",
+                  HPARAMS="my.yaml", BATCH="3", EPOCHS="9", EVAL_BATCH="5")  # fmt: skip
+    assert "--hparams=my.yaml" in call and call.endswith("--hparams=seed=1 --keep_checkpoints=2")
+    given = flags(call)
+    assert given["train_batch_size"] == "3" and given["num_epochs"] == "9"
+    assert given["eval_batch_size"] == "5"
+
+
+@pytest.mark.parametrize("script", ["train_and_eval.sh", "resume.sh"])
+def test_a_run_that_goes_on_keeps_what_it_had(run: Run, script):
+    run("train_and_eval.sh", MODEL="efficientdet-d4", MODEL_DIR="run", CKPT="weights")
+    _, (call,) = run(script, MODEL_DIR="run")
+    assert flags(call).keys() == {
+        "mode",
+        "model_dir",
+        "train_file_pattern",
+        "val_file_pattern",
+        "eval_batch_size",
+    }
+    _, (call,) = run(script, MODEL_DIR="run", EPOCHS="60", HPARAMS="seed=1")
+    assert flags(call)["num_epochs"] == "60" and flags(call)["hparams"] == "seed=1"
+
+
+def test_resume_needs_a_checkpoint(run: Run):
+    said, calls = run("resume.sh", MODEL_DIR="gone", fails=True)
+    assert said == ["error: gone holds no checkpoint to go on from; MODEL_DIR names another folder"]
+    assert not calls
+
+
+def test_an_evaluation_asks_the_run_for_its_model(run: Run):
+    _, (call,) = run("eval.sh", CKPT="efficientdet-d0")
+    assert flags(call)["model_name"] == "efficientdet-d0"
+    Path("run").mkdir()
+    Path("run/config.yaml").touch()
+    _, (call,) = run("eval.sh", MODEL_DIR="run")
+    assert "--model_name" not in call and flags(call)["model_dir"] == "run"
+
+
+def test_the_quickstart_on_kitti_draws_what_its_records_hold(run: Run):
+    _, calls = run("quickstart.sh", KITTI_ROOT="KIT")
+    assert not any("ImageSets" in call for call in calls)
+    train, resume, evaluate, predict = (flags(call) for call in calls[-4:])
+    assert train["hparams"] == FROM_SCRATCH
+    assert train["train_batch_size"] == "4" and "num_epochs" not in train
+    assert resume["num_epochs"] == "151" and not {"train_batch_size", "hparams"} & resume.keys()
+    assert evaluate["mode"] == "eval"
+    assert predict["images"] == "./kitti_out/records/val.record"
+    assert predict["output_dir"] == "./kitti_out/pictures"
+
+
+def test_the_quickstart_passes_its_knobs_on(run: Run):
+    _, calls = run(
+        "quickstart.sh", KITTI_ROOT="KIT", EPOCHS="1", BATCH="2", CKPT="weights", SPLIT="x"
+    )
+    train, resume = (flags(call) for call in calls[-4:-2])
+    assert (train["num_epochs"], train["train_batch_size"], train["ckpt"]) == ("1", "2", "weights")
+    assert train["hparams"] == "configs/kitti_d0.yaml,mixed_precision=True"
+    assert (resume["num_epochs"], resume["train_batch_size"]) == ("2", "2")
+    assert flags(calls[0])["split"] == "drive"
+
+
+def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run):
+    _, calls = run("quickstart.sh", OUT_DIR="out")
+    assert "efficientdet.dataset.synthetic --output_dir=out/kitti" in calls[0]
+    assert [flags(call)["split_file"] for call in calls[1:3]] == [
+        "out/kitti/ImageSets/train.txt",
+        "out/kitti/ImageSets/val.txt",
+    ]
+    train, resume = (flags(call) for call in calls[-4:-2])
+    assert train["hparams"] == "configs/quickstart.yaml"
+    assert (train["num_epochs"], train["train_batch_size"]) == ("7", "8")
+    assert resume["num_epochs"] == "8"
