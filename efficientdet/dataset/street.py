@@ -79,19 +79,19 @@ class Canvas:
         shadow = figure.pixels(_rectangle(-end, end, -side, side, 0))
         pen.polygon(shadow.ravel().tolist(), _SHADOW)
         corners = figure.pixels(np.concatenate([part.points for part in figure.parts]))
-        ends = np.cumsum([len(part.points) for part in figure.parts])
-        seen = []
-        for part, outline in zip(figure.parts, np.split(corners, ends[:-1]), strict=True):
+        starts = np.cumsum([len(part.points) for part in figure.parts])[:-1]
+        drawn = []
+        for part, outline in zip(figure.parts, np.split(corners, starts), strict=True):
             if part.radius:
                 outline = _around(*outline, max(0.5, part.radius * FOCAL / figure.z))
             elif not _faces_us(outline):
                 continue
             pen.polygon(outline.ravel().tolist(), part.colour)
             owner.polygon(outline.ravel().tolist(), number)
-            seen.append(outline)
-        seen = np.concatenate(seen)
+            drawn.append(outline)
+        drawn = np.concatenate(drawn)
         pixels = np.count_nonzero(np.asarray(self.owner) == number)
-        return np.concatenate([seen.min(0), seen.max(0)]), pixels
+        return np.concatenate([drawn.min(0), drawn.max(0)]), pixels
 
 
 def car(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
@@ -108,11 +108,11 @@ def car(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figu
         parts += [_on(body[wall], (u, 0.65), (0.1, 0.15), lights) for u in (0.12, 0.88)]
         parts.append(_on(body[wall], (0.5, 0.3), (0.14, 0.1), _WHITE))
         parts.append(_on(cabin[wall], (0.5, 0.5), (0.44, 0.4), _GLASS))
-    for wall, end in itertools.product((1, 3), (-1, 1)):
-        axle = (0.5 + 0.31 * end, 0.17)
+    for wall, sign in itertools.product((1, 3), (-1, 1)):
+        axle = (0.5 + 0.31 * sign, 0.17)
         parts.append(_on(body[wall], axle, wheel, _DARK, _CIRCLE))
         parts.append(_on(body[wall], axle, 0.55 * wheel, _RIM, _CIRCLE))
-        parts.append(_on(cabin[wall], (0.5 + 0.22 * end, 0.5), (0.2, 0.4), _GLASS))
+        parts.append(_on(cabin[wall], (0.5 + 0.22 * sign, 0.5), (0.2, 0.4), _GLASS))
     return Figure(parts, (height, width, length), x, z, rotation_y, "Car")
 
 
@@ -160,11 +160,12 @@ def clutter(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> 
 def backdrop(rng: np.random.Generator) -> Figure:
     """The ground, pavements, a road with its middle line, and houses on both sides."""
     verge = [(78, 100, 58), (120, 116, 108), (96, 92, 84)][rng.integers(3)]
-    grey = rng.integers(62, 110)
-    strips = [(1, 4000, -4000, 4000, verge), (1, 400, -9.5, 12.5, [grey + 38] * 3)]
-    strips += [(1, 400, -5.7, 8.6, [grey] * 3)]
-    strips += [(z, z + 3, 1.52, 1.68, _WHITE) for z in np.arange(rng.uniform(2, 8), 70, 8)]
-    parts = [Part(_rectangle(*strip, 0), _shade(colour, 1)) for *strip, colour in strips]
+    grey = int(rng.integers(62, 110))
+    lane, pavement = (grey,) * 3, (grey + 38,) * 3
+    strips = [(-4000, 4000, verge), (-9.5, 12.5, pavement), (-5.7, 8.6, lane)]
+    parts = [Part(_rectangle(1, 4000, *edges, 0), colour) for *edges, colour in strips]
+    for start in np.arange(rng.uniform(2, 8), 70, 8):
+        parts.append(Part(_rectangle(start, start + 3, 1.52, 1.68, 0), _WHITE))
     for right, left, front in ((17, 27, 3), (-24, -14, 1)):
         for near in np.arange(129, 2, -14):
             if rng.random() < 0.8:  # gaps show the sky
@@ -206,7 +207,13 @@ def _rectangle(back: float, front: float, right: float, left: float, up: float) 
     return np.array([(front, right, up), (front, left, up), (back, left, up), (back, right, up)])
 
 
-def _on(wall: Part, middle: tuple, reach: tuple, colour: Colour, shape=_SQUARE) -> Part:
+def _on(
+    wall: Part,
+    middle: tuple[float, float],
+    reach: tuple[float, float] | np.ndarray,
+    colour: Colour,
+    shape: np.ndarray = _SQUARE,
+) -> Part:
     """A shape on a wall; middle and reach are shares of its length and height."""
     along, up = (middle + shape * reach).T[:, :, None]
     a, b, c, d = wall.points

@@ -31,15 +31,17 @@ _MIN_HEIGHT = 18  # pixels; smaller figures are not labelled, as in KITTI
 _VISIBLE = ((0.85, 0), (0.45, 1), (0.12, 2))  # least share of pixels seen -> occluded
 _MAX_TRUNCATED = 0.9
 _NOISE = 6  # of 255
+_SKIES = [(90, 130, 190), (150, 165, 180), (190, 195, 200)]
 
-# What, how many on average, x +- deviation, z (median, nearest, farthest), heading +- deviation.
+# What, how many on average, x and its deviation, z (median, nearest, farthest), heading and
+# its deviation.
 _SCENE = (
     (street.car, 0.9, 0.3, 0.4, (17, 8, 45), AHEAD, 0.1),
     (street.car, 0.9, -3.4, 0.4, (17, 8, 45), -AHEAD, 0.1),
     (street.car, 1.0, -7.4, 0.3, (15, 5, 45), -AHEAD, 0.05),
     (street.car, 1.0, 4.4, 0.3, (15, 5, 45), AHEAD, 0.05),
-    (street.car, 0.4, -1.5, 5.0, (15, 8, 45), 0.0, 1.5),
-    (street.car, 1.2, -1.5, 4.0, (80, 65, 110), AHEAD, 0.1),
+    (street.car, 0.4, -1.5, 5.0, (15, 8, 45), 0.0, 1.5),  # in a turn
+    (street.car, 1.2, -1.5, 4.0, (80, 65, 110), AHEAD, 0.1),  # too far off to be labelled
     (street.cyclist, 0.5, -5.6, 0.5, (14, 5.5, 40), -AHEAD, 0.3),
     (street.cyclist, 0.5, 2.7, 0.5, (14, 5.5, 40), AHEAD, 0.3),
     (street.cyclist, 0.4, -1.5, 3.0, (14, 5.5, 40), 0.0, 1.5),
@@ -82,9 +84,8 @@ def _write_frame(root: Path, seed: int, frame: int) -> str:
 def render_frame(seed: int, frame: int) -> tuple[Image.Image, list[KittiObject]]:
     """One scene, 1242 x 375, and its labels: objects from near to far, then DontCare."""
     rng = np.random.default_rng((seed, frame))
-    sky = [(90, 130, 190), (150, 165, 180), (190, 195, 200)][rng.integers(3)]
     gradient = Image.linear_gradient("L").resize(IMAGE_SIZE)
-    canvas = street.Canvas(ImageOps.colorize(gradient, sky, "white"))
+    canvas = street.Canvas(ImageOps.colorize(gradient, _SKIES[rng.integers(3)], "white"))
     canvas.draw(street.backdrop(rng), 0)
     figures = sorted(_figures(rng), key=lambda figure: -figure.z)
     drawn = [canvas.draw(figure, number) for number, figure in enumerate(figures, start=1)]
@@ -103,11 +104,11 @@ def render_frame(seed: int, frame: int) -> tuple[Image.Image, list[KittiObject]]
 
 
 def _figures(rng: np.random.Generator) -> list[street.Figure]:
-    """Everything upright, placed so that nothing stands inside another thing."""
+    """Everything upright; nothing stands inside another. Depth is log-normal, as KITTI's nearly."""
     placed: list[street.Figure] = []
     for make, count, x, aside, (median, nearest, farthest), heading, turn in _SCENE:
         for _ in range(rng.poisson(count)):
-            z = np.clip(median * np.exp(0.5 * rng.normal()), nearest, farthest)  # as KITTI's nearly
+            z = np.clip(median * np.exp(0.5 * rng.normal()), nearest, farthest)
             figure = make(rng, rng.normal(x, aside), z, rng.normal(heading, turn))
             if all(figure.is_apart_from(other) for other in placed):
                 placed.append(figure)
