@@ -1,71 +1,71 @@
-"""What stands in a synthetic street: cars, people, cyclists and scenery, drawn in perspective.
+"""What stands on a made-up street: flat polygons, put up in perspective.
 
-Camera coordinates as KITTI's: x right, y down, z ahead, in metres; the ground lies at
-y = CAMERA_HEIGHT.
+Camera coordinates as KITTI's: x right, y down, z ahead, in metres, the ground at CAMERA_HEIGHT. A
+figure's own coordinates are ahead, left and up, in metres from its foot.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-IMAGE_WIDTH, IMAGE_HEIGHT = 1242, 375
+IMAGE_SIZE = IMAGE_WIDTH, IMAGE_HEIGHT = 1242, 375
 FOCAL, CENTRE = 721.5, np.array([609.6, 172.9])  # P2 of 2011_09_26, the usual calibration
 CAMERA_HEIGHT = 1.65  # of the camera over the ground
 AHEAD = -math.pi / 2  # rotation_y of what drives the way the camera looks
 
 Colour = tuple[int, int, int]
+_DARK, _RIM, _GLASS, _SHADOW = (30, 30, 32), (150, 152, 156), (40, 48, 58), (48, 48, 50)
+_SKIN, _WHITE, _RED = (224, 186, 160), (250, 245, 215), (200, 25, 25)
+_SQUARE = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+_CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in (np.arange(14) + 0.5) * math.pi / 7])
 
 
-@dataclass(frozen=True)
-class Part:
-    """A polygon of a figure; with a thickness a line, or around a single point a disc.
-
-    Attributes:
-        points: [N, 3]: ahead, to the left, up, in metres from the figure's foot.
-        thickness: metres; 0 for a polygon. Lines and discs look the same from all sides.
-        one_sided: seen only from where the points run counter-clockwise.
-    """
+class Part(NamedTuple):
+    """A polygon [N, 3], seen from where it runs counter-clockwise; or a rod between two points."""
 
     points: np.ndarray
     colour: Colour
-    thickness: float = 0.0
-    one_sided: bool = False
+    radius: float = 0.0  # of a rod, in metres
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Something upright on the ground.
+    """Something on the ground: parts in the order of drawing, `size` as height, width, length.
 
-    Attributes:
-        parts: drawn in order.
-        size: height, width, length in metres.
-        x, z: of its foot.
-        rotation_y: heading as in KITTI's labels: 0 along x, -pi/2 straight ahead.
-        type: KITTI class; empty for scenery, which has no label.
+    `rotation_y` is KITTI's: 0 along x, -pi/2 straight ahead. Scenery has no `type`.
     """
 
     parts: Sequence[Part]
-    size: tuple[float, float, float]
-    x: float
-    z: float
-    rotation_y: float
+    size: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    x: float = 0.0
+    z: float = 0.0
+    rotation_y: float = AHEAD
     type: str = ""
 
-    @property
-    def radius(self) -> float:
-        """Metres around its foot in which nothing else may stand."""
-        return 0.5 * math.hypot(self.size[1], self.size[2])
+    def is_apart_from(self, other: "Figure") -> bool:
+        """Whether circles around the two on the ground do not meet."""
+        radii = 0.5 * (math.hypot(*self.size[1:]) + math.hypot(*other.size[1:]))
+        return math.hypot(self.x - other.x, self.z - other.z) > radii
+
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        """Where points [N, 3] of the figure lie in the image, [N, 2]."""
+        ahead, left, up = points.T
+        cosine, sine = math.cos(self.rotation_y), math.sin(self.rotation_y)
+        x, z = self.x + ahead * cosine + left * sine, self.z - ahead * sine + left * cosine
+        return CENTRE + FOCAL * np.stack([x, CAMERA_HEIGHT - up], 1) / np.maximum(z, 0.3)[:, None]
 
 
 @dataclass
 class Canvas:
-    """A picture, and for each pixel the number of the figure that it shows (0: none)."""
+    """A picture, and for each pixel the number (to 255) of the figure that it shows (0: none)."""
 
     image: Image.Image
-    owner: Image.Image = field(default_factory=lambda: Image.new("I", (IMAGE_WIDTH, IMAGE_HEIGHT)))
+    owner: Image.Image = field(default_factory=lambda: Image.new("L", IMAGE_SIZE))
 
     def draw(self, figure: Figure, number: int) -> tuple[np.ndarray, int]:
         """Paints a figure over what is there.
@@ -74,270 +74,173 @@ class Canvas:
             float64 [4], `left top right bottom` in pixels of all of it, also outside the image; and
             the number of pixels it has inside.
         """
-        silhouette = Image.new("1", (IMAGE_WIDTH, IMAGE_HEIGHT))
-        pens = [ImageDraw.Draw(layer) for layer in (self.image, self.owner, silhouette)]
-        _shadow(pens[0], figure)
-        extents = []
-        for part in figure.parts:
-            points = project(_stand(figure, part.points))
-            if part.one_sided and _turns_left(points) <= 0:
+        pen, owner = ImageDraw.Draw(self.image), ImageDraw.Draw(self.owner)
+        _, side, end = np.multiply(figure.size, 0.55)
+        shadow = figure.pixels(_rectangle(-end, end, -side, side, 0))
+        pen.polygon(shadow.ravel().tolist(), _SHADOW)
+        corners = figure.pixels(np.concatenate([part.points for part in figure.parts]))
+        starts = np.cumsum([len(part.points) for part in figure.parts])[:-1]
+        drawn = []
+        for part, outline in zip(figure.parts, np.split(corners, starts), strict=True):
+            if part.radius:
+                outline = _around(*outline, max(0.5, part.radius * FOCAL / figure.z))
+            elif not _faces_us(outline):
                 continue
-            width = 0
-            if part.thickness:
-                width = max(1, round(part.thickness * FOCAL / figure.z))
-            for pen, colour in zip(pens, (part.colour, number, 1), strict=True):
-                _paint(pen, points, colour, width)
-            outline = _outline(points, width)
-            extents += [outline.min(0), outline.max(0)]
-        box = np.concatenate([np.min(extents, 0), np.max(extents, 0)])
-        return box, int(np.count_nonzero(silhouette))
-
-
-def project(points: np.ndarray) -> np.ndarray:
-    """Camera coordinates [N, 3] -> pixels [N, 2]."""
-    return CENTRE + FOCAL * points[:, :2] / np.maximum(points[:, 2:], 0.3)
-
-
-def ground(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Pixels of points (x, z) on the ground."""
-    return [tuple(p) for p in project(np.array([(x, CAMERA_HEIGHT, z) for x, z in points]))]
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """A colour made lighter (factor over 1) or darker."""
-    return tuple(int(min(255, channel * factor)) for channel in colour)
+            pen.polygon(outline.ravel().tolist(), part.colour)
+            owner.polygon(outline.ravel().tolist(), number)
+            drawn.append(outline)
+        drawn = np.concatenate(drawn)
+        pixels = np.count_nonzero(np.asarray(self.owner) == number)
+        return np.concatenate([drawn.min(0), drawn.max(0)]), pixels
 
 
 def car(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
-    """A hatchback or saloon with windows, wheels and lights."""
+    """A painted body on wheels under a cabin with windows; red lights behind, white ones ahead."""
     height, width, length = rng.normal((1.53, 1.63, 3.88), (0.1, 0.07, 0.3))
-    paint = _CAR_PAINTS[rng.integers(len(_CAR_PAINTS))]
-    tail = rng.uniform(-0.46, -0.3)  # where the rear window starts: hatchback or saloon
-    # Side view: along the length, up, share of the half width. From the tail to the nose.
-    outline = np.array(
-        [(-0.5, 0.16, 1), (-0.5, 0.6, 1), (tail, 0.63, 1), (tail + 0.12, 0.99, 0.8), (0.1, 1, 0.8),
-         (0.26, 0.64, 1), (0.47, 0.54, 1), (0.5, 0.16, 1)]
-    )  # fmt: skip
-    glass = (40, 48, 58)
-    skins = [shade(paint, 0.8), shade(paint, 1.05), glass, shade(paint, 1.2), glass,
-             shade(paint, 1.1), shade(paint, 0.85)]  # fmt: skip
-    u, v, w = (outline * (length, height, width / 2)).T
-    parts = [
-        _face([(u[i], w[i], v[i]), (u[i], -w[i], v[i]), (u[j], -w[j], v[j]), (u[j], w[j], v[j])], c)
-        for i, j, c in zip(range(7), range(1, 8), skins, strict=True)
-    ]
-    for sign in (1, -1):
-        side = [(a, sign * b, c) for a, b, c in zip(u, w, v, strict=True)][::sign]
-        parts.append(_face(side, shade(paint, 0.95)))
-        parts += _car_side(length, height, width / 2, tail, sign, glass)
-    parts += _car_ends(length, height, width)
+    end, side, waist, paint = length / 2, width / 2, 0.62 * height, _colour(rng)
+    rear = rng.uniform(-0.95, -0.65) * end  # of the cabin: hatchback or saloon
+    body = _block((-end, end, -side, side, 0.2), (-end, end, -side, side, waist), paint)
+    roof = (rear + 0.3, 0.1 * end, -0.8 * side, 0.8 * side, height)
+    cabin = _block((rear, 0.5 * end, -0.97 * side, 0.97 * side, waist), roof, paint)
+    parts = [*body, *cabin]
+    wheel = np.array([0.33 / length, 0.33 / (waist - 0.2)])
+    for wall, lights in ((0, _WHITE), (2, _RED)):
+        parts += [_on(body[wall], (u, 0.65), (0.1, 0.15), lights) for u in (0.12, 0.88)]
+        parts.append(_on(body[wall], (0.5, 0.3), (0.14, 0.1), _WHITE))
+        parts.append(_on(cabin[wall], (0.5, 0.5), (0.44, 0.4), _GLASS))
+    for wall, sign in itertools.product((1, 3), (-1, 1)):
+        axle = (0.5 + 0.31 * sign, 0.17)
+        parts.append(_on(body[wall], axle, wheel, _DARK, _CIRCLE))
+        parts.append(_on(body[wall], axle, 0.55 * wheel, _RIM, _CIRCLE))
+        parts.append(_on(cabin[wall], (0.5 + 0.22 * sign, 0.5), (0.2, 0.4), _GLASS))
     return Figure(parts, (height, width, length), x, z, rotation_y, "Car")
 
 
 def pedestrian(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
     """Somebody walking."""
-    height, width = rng.normal(1.75, 0.1), rng.uniform(0.5, 0.7)
-    stride = rng.uniform(0.05, 0.4)
-    shirt, trousers, skin, hair = _clothes(rng)
-    hip, knee, shoulder = 0.5 * height, 0.27 * height, 0.8 * height
-    parts = []
-    for sign in (1, -1):
-        foot = (sign * stride, sign * 0.09, 0.04)
-        bent = (sign * stride * 0.4 + 0.05, sign * 0.09, knee)
-        parts.append(
-            _line([foot, bent, (0, sign * 0.08, hip)], shade(trousers, 1 - 0.1 * sign), 0.15)
-        )
-        hand = (-sign * stride * 0.9, sign * width * 0.42, 0.47 * height)
-        elbow = (-sign * stride * 0.4 - 0.04, sign * width * 0.42, 0.63 * height)
-        parts.append(
-            _line([hand, elbow, (0, sign * width * 0.36, shoulder)], shade(shirt, 0.8), 0.1)
-        )
-    parts.append(_line([(0, 0, hip - 0.05), (0, 0, shoulder + 0.04)], shirt, 0.42))
-    parts += _head(0.0, height - 0.12, skin, hair)
-    return Figure(parts, (height, width, 2 * stride + 0.25), x, z, rotation_y, "Pedestrian")
+    height, stride = rng.normal(1.75, 0.1), rng.uniform(0.05, 0.4)
+    knees = [(0.4 * stride, 0.1, 0.27 * height), (0.05 - 0.4 * stride, -0.1, 0.27 * height)]
+    feet = [(stride, 0.1, 0.08), (-stride, -0.1, 0.08)]
+    hands = [(-0.9 * stride, 0.28, 0.47 * height), (0.9 * stride, -0.28, 0.47 * height)]
+    parts = _person(rng, (0, 0, 0.5 * height), (0, 0, height - 0.4), knees, feet, hands)
+    return Figure(parts, (height, 0.6, 2 * stride + 0.25), x, z, rotation_y, "Pedestrian")
 
 
 def cyclist(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
     """Somebody on a bicycle."""
-    height, length = rng.normal(1.74, 0.07), rng.normal(1.76, 0.08)
-    shirt, trousers, skin, hair = _clothes(rng)
-    frame = _BIKE_PAINTS[rng.integers(len(_BIKE_PAINTS))]
-    axle, radius = length / 2 - 0.34, 0.34
-    tyre, crank, saddle, bar = (30, 30, 32), (0, 0, 0.3), (-0.22, 0, 0.95), (0.4, 0, 1.0)
-    parts = [_line(_ring(centre, 0, radius, radius), tyre, 0.07) for centre in (-axle, axle)]
-    for line in ([(-axle, 0, 0.34), crank, saddle], [crank, (0.36, 0, 0.82), saddle],
-                 [(axle, 0, 0.34), (0.36, 0, 0.82), bar]):  # fmt: skip
-        parts.append(_line(line, frame, 0.07))
-    parts.append(_line([(0.4, 0.26, 1.02), (0.4, -0.26, 1.02)], tyre, 0.06))
-    shoulder = (0.12, 0, height - 0.36)
-    for sign in (1, -1):
-        leg = [(0.08 * sign, sign * 0.1, 0.25 + 0.08 * sign), (0.18, sign * 0.12, 0.62), saddle]
-        parts.append(_line(leg, shade(trousers, 1 - 0.1 * sign), 0.15))
-        arm = [(0.4, sign * 0.24, 1.02), (0.12, sign * 0.22, height - 0.4)]
-        parts.append(_line(arm, shade(shirt, 0.8), 0.1))
-    parts.append(_line([saddle, shoulder], shirt, 0.4))
-    parts += _head(0.2, height - 0.12, skin, hair)
+    height, length = rng.normal((1.74, 1.76), 0.07)
+    hub, crank, saddle, head = length / 2 - 0.34, (0, 0, 0.3), (-0.22, 0, 0.92), (0.36, 0, 0.82)
+    hands = [(0.4, 0.26, 1.02), (0.4, -0.26, 1.02)]
+    parts, paint = _rods(hands, _DARK, 0.03), _colour(rng)
+    for end in (-hub, hub):
+        wheel = [(end + 0.3 * u, 0, 0.34 + 0.3 * v) for u, v in (*_CIRCLE, _CIRCLE[0])]
+        parts += _rods(wheel, _DARK, 0.04)
+    for tube in ([(-hub, 0, 0.34), crank, head, saddle, crank], [(hub, 0, 0.34), (0.4, 0, 1.02)]):
+        parts += _rods(tube, paint, 0.035)
+    knees, feet = [(0.2, 0.12, 0.72), (0.2, -0.12, 0.52)], [(0.1, 0.12, 0.37), (-0.1, -0.12, 0.17)]
+    parts += _person(rng, saddle, (0.12, 0, height - 0.4), knees, feet, hands)
     return Figure(parts, (height, 0.6, length), x, z, rotation_y, "Cyclist")
 
 
-def pole(rng: np.random.Generator, x: float, z: float) -> Figure:
-    """A lamp post or a traffic sign."""
-    height = rng.uniform(2.2, 7.0)
-    parts = [_line([(0, 0, 0), (0, 0, height)], (105, 108, 110), 0.1)]
-    if height < 4:
-        colour = [(200, 40, 35), (40, 80, 180), (235, 235, 230)][rng.integers(3)]
-        parts.append(_disc((0, 0, height), colour, 0.7))
-    return Figure(parts, (height, 0.4, 0.4), x, z, AHEAD)
-
-
-def tree(rng: np.random.Generator, x: float, z: float) -> Figure:
-    """A trunk under a crown of leaves."""
-    height, crown = rng.uniform(4.0, 8.0), rng.uniform(1.2, 2.2)
-    green = (int(rng.integers(35, 95)), int(rng.integers(75, 130)), int(rng.integers(25, 60)))
-    parts = [_line([(0, 0, 0), (0, 0, height - crown)], (80, 62, 48), 0.3)]
-    for _ in range(9):
-        aside, up = rng.normal(0, 0.55 * crown), height - crown + rng.normal(0, 0.35 * crown)
-        colour = shade(green, rng.uniform(0.7, 1.25))
-        parts.append(_disc((0, aside, up), colour, crown * rng.uniform(0.9, 1.4)))
-    return Figure(parts, (height, 0.6, 0.6), x, z, AHEAD)
-
-
-def bin_box(rng: np.random.Generator, x: float, z: float) -> Figure:
-    """A waste bin, a crate or a bush: something of an object's size that is none."""
-    height, width = rng.uniform(0.7, 1.4), rng.uniform(0.5, 1.8)
-    colour = tuple(int(c) for c in rng.integers(40, 170, 3))
-    half = width / 2
-    front = [(-0.3, half, 0), (-0.3, -half, 0), (-0.3, -half, height), (-0.3, half, height)]
-    lid = [(-0.3, half, height), (-0.3, -half, height), (0.3, -half, height), (0.3, half, height)]
-    parts = [Part(np.array(lid), shade(colour, 1.3)), Part(np.array(front), colour)]
-    return Figure(parts, (height, width, 0.6), x, z, AHEAD)
-
-
-_CAR_PAINTS: list[Colour] = [
-    (38, 40, 44), (70, 74, 80), (150, 154, 158), (215, 216, 214), (238, 238, 234), (150, 30, 32),
-    (30, 55, 120), (60, 95, 150), (45, 75, 60), (180, 165, 130), (215, 150, 30),
-]  # fmt: skip
-_BIKE_PAINTS: list[Colour] = [(190, 30, 40), (30, 90, 170), (40, 40, 44), (220, 220, 220)]
-_CLOTHES: list[Colour] = [
-    (40, 45, 60), (90, 92, 96), (180, 175, 165), (160, 40, 45), (50, 80, 140), (60, 110, 75),
-    (205, 160, 60), (230, 230, 230), (120, 75, 110),
-]  # fmt: skip
-
-
-def _clothes(rng: np.random.Generator) -> tuple[Colour, Colour, Colour, Colour]:
-    """Shirt, trousers, skin and hair."""
-    shirt = _CLOTHES[rng.integers(len(_CLOTHES))]
-    trousers = _CLOTHES[rng.integers(3)]
-    skin = [(224, 186, 160), (198, 150, 118), (120, 82, 60)][rng.integers(3)]
-    hair = [(50, 38, 30), (120, 90, 55), (160, 158, 150)][rng.integers(3)]
-    return shirt, trousers, skin, hair
-
-
-def _head(ahead: float, centre: float, skin: Colour, hair: Colour) -> list[Part]:
-    return [
-        _disc((ahead, 0, centre), hair, 0.24),
-        _disc((ahead, 0, centre - 0.03), skin, 0.18),
-    ]
-
-
-def _car_side(
-    length: float, height: float, half: float, tail: float, sign: int, glass: Colour
-) -> list[Part]:
-    """Windows and wheels of the left (sign 1) or right side."""
-    parts = []
-    for first, last in ((tail + 0.06, -0.08), (-0.05, 0.21)):
-        top_first, top_last = max(first, tail + 0.15), min(last, 0.09)
-        window = [(first, 0.67, 0.98), (last, 0.67, 0.98), (top_last, 0.93, 0.84),
-                  (top_first, 0.93, 0.84)]  # fmt: skip
-        corners = [(u * length, sign * w * half, v * height) for u, v, w in window][::-sign]
-        parts.append(_face(corners, glass))
-    for axle in (-0.31, 0.31):
-        for radius, colour in ((0.33, (24, 24, 26)), (0.18, (150, 152, 156))):
-            rim = _ring(axle * length, sign * half * 1.01, 0.33, radius)
-            parts.append(_face(rim[::-sign], colour))
-    return parts
-
-
-def _car_ends(length: float, height: float, width: float) -> list[Part]:
-    """Lights and number plates, at the tail and at the nose."""
-    parts = []
-    for end, lamp in ((-1, (200, 25, 25)), (1, (250, 245, 215))):
-        at = end * length * 0.502
-        for left, right, low, high, colour in (
-            (0.5, 0.3, 0.42, 0.54, lamp), (-0.3, -0.5, 0.42, 0.54, lamp),
-            (0.16, -0.16, 0.28, 0.36, (235, 235, 225)),
-        ):  # fmt: skip
-            corners = [(at, left, low), (at, right, low), (at, right, high), (at, left, high)]
-            corners = [(u, w * width * 0.98, v * height) for u, w, v in corners]
-            parts.append(_face(corners[::-end], colour))
-    return parts
-
-
-def _face(points: Sequence[tuple[float, float, float]] | np.ndarray, colour: Colour) -> Part:
-    return Part(np.array(points), colour, one_sided=True)
-
-
-def _line(points: Sequence[tuple], colour: Colour, thickness: float) -> Part:
-    return Part(np.array(points, np.float64), colour, thickness)
-
-
-def _disc(centre: tuple, colour: Colour, diameter: float) -> Part:
-    return Part(np.array([centre], np.float64), colour, diameter)
-
-
-def _ring(ahead: float, aside: float, up: float, radius: float) -> np.ndarray:
-    """A wheel: a circle in the plane of the heading."""
-    angle = np.linspace(0, 2 * np.pi, 15)
-    return np.stack(
-        [ahead + radius * np.cos(angle), aside + 0 * angle, up + radius * np.sin(angle)], axis=1
-    )
-
-
-def _stand(figure: Figure, points: np.ndarray) -> np.ndarray:
-    """(ahead, left, up) of a figure -> camera coordinates."""
-    cosine, sine = math.cos(figure.rotation_y), math.sin(figure.rotation_y)
-    ahead, left, up = points.T
-    return np.stack(
-        [
-            figure.x + ahead * cosine + left * sine,
-            CAMERA_HEIGHT - up,
-            np.maximum(figure.z - ahead * sine + left * cosine, 0.3),
-        ],
-        axis=1,
-    )
-
-
-def _turns_left(points: np.ndarray) -> float:
-    """Twice the area of a polygon; positive if it runs counter-clockwise on the screen."""
-    x, y = (points - points[0]).T
-    return float(np.dot(x[1:], y[:-1]) - np.dot(x[:-1], y[1:]))
-
-
-def _outline(points: np.ndarray, width: int) -> np.ndarray:
-    """Points on the edge of what `_paint` covers; a line has blunt ends."""
-    if not width:
-        return points
-    if len(points) == 1:
-        return np.concatenate([points - width / 2, points + width / 2])
-    along = np.diff(points, axis=0)
-    along = along / np.maximum(np.hypot(*along.T), 1e-6)[:, None]
-    across = along[:, ::-1] * [-width / 2, width / 2]
-    ends = np.concatenate([points[:-1], points[1:]])
-    return np.concatenate([ends + np.tile(across, (2, 1)), ends - np.tile(across, (2, 1))])
-
-
-def _paint(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: Colour | int, width: int) -> None:
-    corners = [tuple(point) for point in points]
-    if len(points) == 1:
-        pen.ellipse((*(points[0] - width / 2), *(points[0] + width / 2)), colour)
-    elif width:
-        pen.line(corners, colour, width, joint="curve" if width > 3 else None)
+def clutter(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
+    """A bin; or a pole with a sign, or with the leaves of a tree."""
+    kind, height = rng.integers(3), rng.uniform(2, 6)
+    parts = _rods([(0, 0, 0), (0, 0, height)], (100, 95, 90), 0.08)
+    if kind == 0:
+        plan = (-0.3, 0.3, -0.12 * height, 0.12 * height)
+        parts = _block((*plan, 0), (*plan, rng.uniform(0.6, 1.4)), _colour(rng))
+    elif kind == 1:
+        parts += _rods([(0, 0, height)] * 2, _colour(rng), rng.uniform(0.1, 0.4))
     else:
-        pen.polygon(corners, colour)
+        for aside, up, light in rng.normal((0, height, 1), (0.7, 0.5, 0.2), (7, 3)):
+            parts += _rods([(0, aside, up)] * 2, _shade((60, 100, 40), light), 0.8)
+    return Figure(parts, (height, 0.6, 0.6), x, z, rotation_y)
 
 
-def _shadow(pen: ImageDraw.ImageDraw, figure: Figure) -> None:
-    """A dark patch on the ground."""
-    angle = np.linspace(0, 2 * np.pi, 13)
-    ring = np.stack([np.cos(angle) * figure.size[2], np.sin(angle) * figure.size[1], 0 * angle], 1)
-    pen.polygon([tuple(p) for p in project(_stand(figure, 0.55 * ring))], (48, 48, 50))
+def backdrop(rng: np.random.Generator) -> Figure:
+    """The ground, pavements, a road with its middle line, and houses on both sides."""
+    verge = [(78, 100, 58), (120, 116, 108), (96, 92, 84)][rng.integers(3)]
+    grey = int(rng.integers(62, 110))
+    lane, pavement = (grey,) * 3, (grey + 38,) * 3
+    strips = [(-4000, 4000, verge), (-9.5, 12.5, pavement), (-5.7, 8.6, lane)]
+    parts = [Part(_rectangle(1, 4000, *edges, 0), colour) for *edges, colour in strips]
+    for start in np.arange(rng.uniform(2, 8), 70, 8):
+        parts.append(Part(_rectangle(start, start + 3, 1.52, 1.68, 0), _WHITE))
+    for right, left, front in ((17, 27, 3), (-24, -14, 1)):
+        for near in np.arange(129, 2, -14):
+            if rng.random() < 0.8:  # gaps show the sky
+                parts += _house(rng, (near, near + rng.uniform(9, 14), right, left), front)
+    return Figure(parts)
+
+
+def _house(rng: np.random.Generator, plan: tuple, front: int) -> list[Part]:
+    """A block, with windows on one of its walls."""
+    storeys, colour = rng.integers(2, 5), _colour(rng, 80)
+    parts = _block((*plan, 0), (*plan, 3 * storeys), colour)
+    for u, v in itertools.product((np.arange(4) + 0.5) / 4, (np.arange(storeys) + 0.6) / storeys):
+        parts.append(_on(parts[front], (u, v), (0.06, 0.25 / storeys), _shade(colour, 0.5)))
+    return parts
+
+
+def _person(rng: np.random.Generator, hip: tuple, neck: tuple, *limbs: list[tuple]) -> list[Part]:
+    """Legs, arms, trunk and head; `limbs` are the knees, the feet and the hands."""
+    shirt, trousers, skin = _colour(rng), _colour(rng), _shade(_SKIN, rng.uniform(0.5, 1))
+    shoulder, head = np.add(neck, (0, 0, 0.08)), np.add(neck, (0.06, 0, 0.28))
+    parts = []
+    for light, knee, foot, hand in zip((0.8, 1), *limbs, strict=True):
+        parts += _rods([hip, knee, foot], _shade(trousers, light), 0.08)
+        parts += _rods([shoulder, hand], _shade(shirt, 0.8), 0.06)
+    parts += _rods([hip, neck], shirt, 0.19) + _rods([head, head], _shade(skin, 0.4), 0.125)
+    return parts + _rods([head - (0, 0, 0.03)] * 2, skin, 0.09)
+
+
+def _block(floor: tuple, roof: tuple, colour: Colour) -> list[Part]:
+    """The walls in front, left, behind, right, and the roof; ends as `_rectangle` takes them."""
+    low, high = _rectangle(*floor), _rectangle(*roof)
+    faces = [np.array([low[i], low[i - 3], high[i - 3], high[i]]) for i in range(4)] + [high]
+    lights = (0.85, 1, 0.8, 1, 1.15)
+    return [Part(face, _shade(colour, s)) for face, s in zip(faces, lights, strict=True)]
+
+
+def _rectangle(back: float, front: float, right: float, left: float, up: float) -> np.ndarray:
+    """A level one, counter-clockwise from above."""
+    return np.array([(front, right, up), (front, left, up), (back, left, up), (back, right, up)])
+
+
+def _on(
+    wall: Part,
+    middle: tuple[float, float],
+    reach: tuple[float, float] | np.ndarray,
+    colour: Colour,
+    shape: np.ndarray = _SQUARE,
+) -> Part:
+    """A shape on a wall; middle and reach are shares of its length and height."""
+    along, up = (middle + shape * reach).T[:, :, None]
+    a, b, c, d = wall.points
+    return Part((1 - up) * (a + along * (b - a)) + up * (d + along * (c - d)), colour)
+
+
+def _rods(points: Sequence[tuple | np.ndarray], colour: Colour, radius: float) -> list[Part]:
+    """From point to point; twice the same point is a ball."""
+    return [Part(np.array(pair), colour, radius) for pair in itertools.pairwise(points)]
+
+
+def _around(start: np.ndarray, end: np.ndarray, radius: float) -> np.ndarray:
+    """The outline of a rod with round ends, in pixels."""
+    angle = math.atan2(*(end - start)[::-1])
+    turn = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
+    return np.where(_CIRCLE[:, :1] > 0, end, start) + radius * _CIRCLE @ turn
+
+
+def _faces_us(outline: np.ndarray) -> bool:
+    """Whether a convex polygon runs counter-clockwise on the screen."""
+    (x0, y0), (x1, y1), (x2, y2) = outline[:3].tolist()
+    return (x1 - x0) * (y2 - y1) < (y1 - y0) * (x2 - x1)
+
+
+def _colour(rng: np.random.Generator, darkest: int = 30) -> Colour:
+    return _shade(rng.integers(darkest, 225) + rng.integers(-28, 28, 3), 1)
+
+
+def _shade(colour: Sequence[float] | np.ndarray, light: float) -> Colour:
+    return tuple(int(min(255, max(0, channel * light))) for channel in colour)

@@ -69,7 +69,7 @@ def test_3d_fields_project_onto_the_box(objects):
         figure = street.Figure([], size, item.x, item.z, item.rotation_y)
         unit = np.array(list(itertools.product((-0.5, 0.5), (-0.5, 0.5), (0, 1))))
         corners = unit * [item.length, item.width, item.height]
-        pixels = street.project(street._stand(figure, corners))
+        pixels = figure.pixels(corners)
         cuboid = np.concatenate([pixels.min(0), pixels.max(0)])
         assert iou(cuboid, edges(item)) > 0.5, item.line
         assert item.alpha == pytest.approx(
@@ -109,7 +109,7 @@ def test_occlusion_follows_from_what_is_hidden(aside, level):
 
 
 def test_a_car_at_the_border_is_truncated_by_what_is_outside():
-    figure = street.car(np.random.default_rng(0), -6.0, 7.0, street.AHEAD)
+    figure = street.car(np.random.default_rng(0), -6.0, 8.0, street.AHEAD)
     canvas = street.Canvas(Image.new("RGB", (street.IMAGE_WIDTH, street.IMAGE_HEIGHT)))
     box, _ = canvas.draw(figure, 1)
     label = synthetic._label(figure, box, 1.0)
@@ -120,15 +120,14 @@ def test_a_car_at_the_border_is_truncated_by_what_is_outside():
 
 @given(st.lists(st.tuples(*[st.integers(0, 300)] * 4), max_size=12))
 def test_merged_regions_cover_all_and_do_not_overlap(corners):
-    boxes = [
-        np.array([min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1], float)
-        for a, b, c, d in corners
-    ]
+    boxes = [(min(a, c), min(b, d), max(a, c) + 1, max(b, d) + 1) for a, b, c, d in corners]
     regions = synthetic._merged(boxes)
-    for box in boxes:
-        assert any((r[:2] <= box[:2]).all() and (r[2:] >= box[2:]).all() for r in regions)
-    for i, first in enumerate(regions):
-        assert not any(synthetic._overlaps(first, other) for other in regions[i + 1 :])
+    for left, top, right, bottom in boxes:
+        assert any(
+            r[0] <= left and r[1] <= top and r[2] >= right and r[3] >= bottom for r in regions
+        )
+    for first, other in itertools.combinations(regions, 2):
+        assert not synthetic._overlap(first, other)
 
 
 def test_the_set_is_a_kitti_folder(tmp_path, frames):
