@@ -23,6 +23,7 @@ from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
+from efficientdet.model.losses import loss_names
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
@@ -94,9 +95,7 @@ class Validator:
     @property
     def metric_names(self) -> list[str]:
         """What an evaluation will name; no metric for what these images have no object of."""
-        losses = ["val_det_loss", "val_cls_loss", "val_box_loss"]
-        if self._config.iou_loss_type:
-            losses.append("val_box_iou_loss")
+        losses = [f"val_{name}" for name in loss_names(self._config)]
         return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
 
     def __call__(self, detector: Detector) -> Evaluated:
