@@ -16,7 +16,7 @@ from rich.progress import track
 
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config
-from efficientdet.dataset.tfrecord import parse_example
+from efficientdet.dataset.example import parse_example
 from efficientdet.evaluation.evaluate import Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
 from efficientdet.evaluation.results import write_coco, write_kitti
