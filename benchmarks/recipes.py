@@ -32,9 +32,9 @@ from rich.progress import track
 from efficientdet import backend
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config, flatten, parse_hparams
+from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.splits import drive_of
-from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.errors import UserError
 from efficientdet.evaluation import bootstrap
 from efficientdet.evaluation.evaluate import evaluate

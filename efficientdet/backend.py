@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from efficientdet.errors import UsageError
 
@@ -104,6 +105,40 @@ def compile_pure(pure: Callable[..., Tensors]) -> Callable[..., Tensors]:
     return tf.function(
         pure, jit_compile=bool(tf.config.list_physical_devices("GPU")), autograph=False
     )
+
+
+def batch_norm(
+    x: Any, scale: Any, offset: Any, mean: Any = None, variance: Any = None, *, epsilon: float
+) -> tuple[Any, Any, Any]:
+    """Normalises [..., C] with the statistics given, else with those of the batch.
+
+    TensorFlow's fused kernel where there is one; else the same numbers in portable operations.
+
+    Args:
+        scale, offset, mean, variance: float32 [C].
+
+    Returns:
+        The result in `x`'s type; mean and unbiased variance, of the batch if none were given.
+    """
+    if not IS_JAX:
+        result = tf.raw_ops.FusedBatchNormV3(
+            x=x,
+            scale=ops.convert_to_tensor(scale),
+            offset=ops.convert_to_tensor(offset),
+            mean=[] if mean is None else ops.convert_to_tensor(mean),
+            variance=[] if variance is None else ops.convert_to_tensor(variance),
+            epsilon=epsilon,
+            is_training=mean is None,
+        )
+        return result.y, result.batch_mean, result.batch_variance
+    x32 = ops.cast(x, "float32")
+    unbiased = variance
+    if mean is None:
+        mean, variance = ops.moments(x32, axes=(0, 1, 2))
+        count = ops.cast(ops.prod(ops.shape(x)[:-1]), "float32")
+        unbiased = variance * count / ops.maximum(count - 1, 1)
+    y = (x32 - mean) * (scale * ops.rsqrt(variance + epsilon)) + offset
+    return ops.cast(y, x.dtype), mean, unbiased
 
 
 def has_gpu() -> bool:

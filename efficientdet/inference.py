@@ -127,12 +127,7 @@ class Detector:
             classes=ops.where(valid[:, None], assigned.classes, targets.IGNORED)
         )
         sums = losses.detection_loss(
-            losses.flatten(outputs[0], self._config.num_classes),
-            losses.flatten(outputs[1], 4),
-            assigned,
-            self._anchors,
-            config=self._config,
-            normaliser=1.0,
+            outputs, assigned, self._anchors, config=self._config, normaliser=1.0
         )
         sums["num_positives"] = ops.sum(assigned.num_positives)
         return postprocess(*outputs, self._anchors, scale, config=self._config), sums

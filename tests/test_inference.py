@@ -9,10 +9,10 @@ from rich.console import Console
 
 from efficientdet import backend
 from efficientdet.config import Config
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.inference import Detector
 from efficientdet.input.record_set import RecordSet

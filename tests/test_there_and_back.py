@@ -10,9 +10,9 @@ import tensorflow as tf
 from keras import ops
 
 from efficientdet.config import Config
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.kitti import parse_labels
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.model.anchors import Anchors, decode, encode
 from efficientdet.model.postprocess import to_original

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientdet.dataset.example import Annotation, Record
 from efficientdet.dataset.image import ImageError, read_header
 from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.parallel import map_in_order
-from efficientdet.dataset.record import Record
 from efficientdet.dataset.record_rules import Rules
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
-from efficientdet.dataset.tfrecord import Annotation, Place, base_path, read_records
+from efficientdet.dataset.tfrecord import Place, base_path, read_records
 from efficientdet.errors import UserError
 from efficientdet.progress import meter
 

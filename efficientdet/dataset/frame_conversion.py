@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageError, ImageHeader, decode, read_header
 from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
-from efficientdet.dataset.tfrecord import Annotation, make_example
 
 _CLIP_PX = 1.0  # a box may leave the image by this much: rounding in the labels
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.dataset.example import Record
 from efficientdet.dataset.image import ImageError, decode, read_header
 from efficientdet.dataset.kitti import LabelError, parse_line
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.record import Record
 
 # Kinds of problems.
 PIXELS = "pixel coordinates: box_loss would stay at 0"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from efficientdet.dataset.example import Annotation
 from efficientdet.dataset.kitti import CLASSES, DIFFICULTIES, DONT_CARE, difficulty
-from efficientdet.dataset.tfrecord import Annotation
 
 # COCO's limits on the area in original pixels.
 SIZE_CLASSES = {"small": 32**2, "medium": 96**2, "large": float("inf")}

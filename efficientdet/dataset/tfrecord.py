@@ -1,12 +1,6 @@
-"""Examples <-> TFRecord, with the field names and types of the TF Object Detection API.
-
-Boxes are stored as `xmin xmax ymin ymax` in [0, 1] of the image's own size. An ignore region
-(DontCare, or an object that a filter took out) has `is_crowd` 1 and label 0. The raw KITTI line of
-each object stands in `image/object/kitti/label_line`.
-"""
+"""TFRecord files: the shards that a pattern names, and the records in them."""
 
 import glob
-import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,141 +10,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
-from efficientdet.dataset.image import ImageHeader
 from efficientdet.errors import UserError
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
 MANIFEST_SUFFIX = ".manifest.json"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One object of one example.
-
-    Attributes:
-        box: left, top, right, bottom in pixels, inside the image.
-        label: 1..K, or 0 for an ignore region.
-        text: the KITTI type, whatever the label map merges it into.
-        difficult: beyond KITTI's hard level.
-        line: the raw label line, without its line end.
-    """
-
-    box: tuple[float, float, float, float]
-    label: int
-    text: str
-    is_crowd: bool = False
-    difficult: bool = False
-    truncated: float = 0.0
-    occluded: int = 0
-    line: str = ""
-
-    @property
-    def area(self) -> float:
-        """px^2."""
-        left, top, right, bottom = self.box
-        return (right - left) * (bottom - top)
-
-
-def make_example(
-    encoded: bytes,
-    header: ImageHeader,
-    source_id: str,
-    annotations: Sequence[Annotation],
-    filename: str = "",
-) -> bytes:
-    """One image and its objects as a serialized tf.train.Example; the image bytes stay untouched.
-
-    Raises:
-        ValueError: a box that is empty or leaves the image, or label 0 without is_crowd: such an
-            example would train on nonsense, so it cannot be made.
-    """
-    size = (header.width, header.height)
-    for item in annotations:
-        left, top, right, bottom = item.box
-        if not (0 <= left < right <= header.width and 0 <= top < bottom <= header.height):
-            raise ValueError(f"{source_id}: box {item.box} is not inside the image {size}")
-        if (item.label == 0) != item.is_crowd:
-            raise ValueError(f"{source_id}: label {item.label} with is_crowd={item.is_crowd}")
-    left, top, right, bottom = (
-        [item.box[side] / size[side % 2] for item in annotations] for side in range(4)
-    )
-    features = {
-        "image/encoded": _bytes([encoded]),
-        "image/format": _bytes([header.format]),
-        "image/height": _ints([header.height]),
-        "image/width": _ints([header.width]),
-        "image/filename": _bytes([filename or source_id]),
-        "image/source_id": _bytes([source_id]),
-        "image/key/sha256": _bytes([hashlib.sha256(encoded).hexdigest()]),
-        "image/object/bbox/xmin": _floats(left),
-        "image/object/bbox/xmax": _floats(right),
-        "image/object/bbox/ymin": _floats(top),
-        "image/object/bbox/ymax": _floats(bottom),
-        "image/object/class/text": _bytes(item.text for item in annotations),
-        "image/object/class/label": _ints(item.label for item in annotations),
-        "image/object/area": _floats(item.area for item in annotations),
-        "image/object/is_crowd": _ints(item.is_crowd for item in annotations),
-        "image/object/difficult": _ints(item.difficult for item in annotations),
-        "image/object/truncated": _floats(item.truncated for item in annotations),
-        "image/object/occluded": _ints(item.occluded for item in annotations),
-        "image/object/kitti/label_line": _bytes(item.line for item in annotations),
-    }
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString(deterministic=True)  # a map has no order of its own
-
-
-def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-    """One serialized example as tensors; made for `tf.data.Dataset.map`.
-
-    Also reads the records of the TF Object Detection API's and AutoML's scripts.
-
-    Returns:
-        image: encoded bytes, scalar string.
-        height, width: int64 pixels; 0 where the record does not say.
-        source_id: scalar string.
-        boxes: float32 [N, 4], ymin xmin ymax xmax in [0, 1].
-        classes: int64 [N], 1..K, or 0 for an ignore region.
-        is_crowd: int64 [N].
-        class_text, label_lines: string [N]; empty strings where the record has none.
-    """
-    parsed = tf.io.parse_single_example(
-        serialized,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/height": tf.io.FixedLenFeature([], tf.int64, 0),
-            "image/width": tf.io.FixedLenFeature([], tf.int64, 0),
-            "image/source_id": tf.io.FixedLenFeature([], tf.string, ""),
-            "image/object/bbox/ymin": tf.io.RaggedFeature(tf.float32),
-            "image/object/bbox/xmin": tf.io.RaggedFeature(tf.float32),
-            "image/object/bbox/ymax": tf.io.RaggedFeature(tf.float32),
-            "image/object/bbox/xmax": tf.io.RaggedFeature(tf.float32),
-            "image/object/class/label": tf.io.RaggedFeature(tf.int64),
-            "image/object/class/text": tf.io.RaggedFeature(tf.string),
-            "image/object/is_crowd": tf.io.RaggedFeature(tf.int64),
-            "image/object/kitti/label_line": tf.io.RaggedFeature(tf.string),
-        },
-    )
-    classes = parsed["image/object/class/label"]
-
-    def or_default(key: str, default: int | str) -> tf.Tensor:
-        values = parsed[key]
-        return tf.cond(
-            tf.size(values) > 0, lambda: values, lambda: tf.fill(tf.shape(classes), default)
-        )
-
-    sides = [parsed[f"image/object/bbox/{side}"] for side in ("ymin", "xmin", "ymax", "xmax")]
-    return {
-        "image": parsed["image/encoded"],
-        "height": parsed["image/height"],
-        "width": parsed["image/width"],
-        "source_id": parsed["image/source_id"],
-        "boxes": tf.stack(sides, axis=-1),
-        "classes": classes,
-        "is_crowd": or_default("image/object/is_crowd", tf.constant(0, tf.int64)),
-        "class_text": or_default("image/object/class/text", ""),
-        "label_lines": or_default("image/object/kitti/label_line", ""),
-    }
 
 
 def expand_pattern(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -248,16 +112,3 @@ def _check_shards(files: Iterable[Path]) -> None:
                 sibling = path.with_name(_SHARD.sub(f"-{index:05d}-of-{match[2]}", path.name))
                 if not sibling.exists():
                     raise UserError(f"{sibling}: this shard is missing; convert again")
-
-
-def _bytes(values: Iterable[bytes | str]) -> tf.train.Feature:
-    encoded = [value.encode() if isinstance(value, str) else value for value in values]
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-
-
-def _floats(values: Iterable[float]) -> tf.train.Feature:
-    return tf.train.Feature(float_list=tf.train.FloatList(value=list(values)))
-
-
-def _ints(values: Iterable[int]) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value) for value in values]))

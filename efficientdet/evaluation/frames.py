@@ -86,7 +86,7 @@ def read_truths(files: Sequence[Path], label_map: LabelMap) -> list[FrameTruth]:
     # Here, so that the evaluation of text files starts without TensorFlow.
     import tensorflow as tf
 
-    from efficientdet.dataset.tfrecord import parse_example
+    from efficientdet.dataset.example import parse_example
 
     def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         example = parse_example(serialized)

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from efficientdet.config import Config
+from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.splits import read_split_file
-from efficientdet.dataset.tfrecord import Place, expand_pattern, parse_example, read_records
+from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
 from efficientdet.input.pipeline import preprocess
 

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from efficientdet.config import Config
+from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.tfrecord import parse_example
 from efficientdet.errors import UserError
 from efficientdet.input import augment, geometry
 from efficientdet.input.augment import with_probability

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from rich.progress import track
 
-from efficientdet.dataset.tfrecord import parse_example
+from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UserError
 
 _OVERHEAD = 16  # bytes: length (uint64), its checksum, and the checksum of the payload

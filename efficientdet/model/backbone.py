@@ -6,14 +6,17 @@ Tan and Le, "EfficientNet" (2019), table 1 and section 3.3 (compound scaling).
 import math
 from typing import Any, NamedTuple
 
-import keras
 from keras import layers, ops
 
 from efficientdet.config import nearest
 from efficientdet.errors import UsageError
 from efficientdet.model import remat
-from efficientdet.model.batch_norm import BatchNormalization
-from efficientdet.model.variance_scaling import VarianceScaling
+from efficientdet.model.layers import (
+    ACTIVATIONS,
+    BatchNormalization,
+    StochasticDepth,
+    VarianceScaling,
+)
 
 Tensor = Any
 SE_RATIO = 0.25
@@ -58,7 +61,6 @@ SCALING = {
     "efficientnet-lite4": (1.4, 1.8),
     "efficientnet-tiny": (0.25, 0.3),  # of no paper: to rehearse a run, and for the tests
 }
-ACTIVATIONS = {"swish": ops.silu, "relu6": ops.relu6}
 
 
 class Backbone(layers.Layer):
@@ -213,24 +215,6 @@ class SqueezeExcite(layers.Layer):
         """[B, H, W, C] -> [B, H, W, C]."""
         mean = ops.mean(inputs, axis=(1, 2), keepdims=True)
         return ops.sigmoid(self.expand(self.activation(self.reduce(mean)))) * inputs
-
-
-class StochasticDepth(layers.Layer):
-    """Drops a residual branch of whole examples in training; survivors are divided by p."""
-
-    def __init__(self, survival_prob: float):
-        super().__init__()
-        self.survival_prob = survival_prob
-        self.seed = keras.random.SeedGenerator() if survival_prob < 1 else None
-        self.built = True
-
-    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """[B, ...] -> [B, ...]."""
-        if not training or self.seed is None:
-            return inputs
-        shape = (ops.shape(inputs)[0],) + (1,) * (len(inputs.shape) - 1)
-        kept = keras.random.uniform(shape, seed=self.seed) < self.survival_prob
-        return inputs / self.survival_prob * ops.cast(kept, inputs.dtype)
 
 
 def scaled_stages(name: str) -> tuple[list[Stage], int]:

@@ -9,9 +9,7 @@ from keras import layers, ops
 
 from efficientdet.config import Config
 from efficientdet.model import remat
-from efficientdet.model.backbone import ACTIVATIONS
-from efficientdet.model.batch_norm import BatchNormalization
-from efficientdet.model.variance_scaling import VarianceScaling
+from efficientdet.model.layers import ACTIVATIONS, BatchNormalization, VarianceScaling
 
 Tensor = Any
 FUSION_EPSILON = 1e-4

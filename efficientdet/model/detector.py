@@ -9,9 +9,9 @@ from keras import layers, ops
 from efficientdet.config import Config
 from efficientdet.model import remat
 from efficientdet.model.backbone import Backbone
-from efficientdet.model.batch_norm import BatchNormalization
 from efficientdet.model.bifpn import BiFPN, Resample
 from efficientdet.model.heads import Head, box_head, class_head
+from efficientdet.model.layers import BatchNormalization
 
 Tensor = Any
 _PREFIXES = {
@@ -33,13 +33,13 @@ def build_detector(config: Config) -> keras.Model:
         h = ceil(H / 2**level).
     """
     images = keras.Input((*config.image_hw, 3), name="images")
-    model = keras.Model(images, Detector(config)(images), name=config.name)
+    model = keras.Model(images, EfficientDet(config)(images), name=config.name)
     for layer in batch_norms(model):
         layer.momentum = config.batch_norm_momentum
     return model
 
 
-class Detector(layers.Layer):
+class EfficientDet(layers.Layer):
     """The whole network as one layer; its parts are attributes.
 
     Attributes:

@@ -11,9 +11,12 @@ from keras import layers
 
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
-from efficientdet.model.backbone import ACTIVATIONS, StochasticDepth
-from efficientdet.model.batch_norm import BatchNormalization
-from efficientdet.model.variance_scaling import VarianceScaling
+from efficientdet.model.layers import (
+    ACTIVATIONS,
+    BatchNormalization,
+    StochasticDepth,
+    VarianceScaling,
+)
 
 Tensor = Any
 

@@ -51,9 +51,13 @@ def normaliser(
     return average + 1.0, average
 
 
+def loss_names(config: Config) -> tuple[str, ...]:
+    """The keys of what `detection_loss` returns; they are known before anything is computed."""
+    return (*_term_weights(config), "det_loss")
+
+
 def detection_loss(
-    class_logits: Tensor,
-    box_codes: Tensor,
+    outputs: tuple[list[Tensor], list[Tensor]],
     targets: Targets,
     anchors: Tensor,
     *,
@@ -66,33 +70,31 @@ def detection_loss(
     background counts 1, an ignored anchor 0.
 
     Args:
-        class_logits: [B, A, K].
-        box_codes: [B, A, 4] (ty, tx, th, tw).
+        outputs: the network's, one [B, h, w, anchors * K] of logits and one [B, h, w, anchors * 4]
+            of (ty, tx, th, tw) for each level.
         anchors: float32 [A, 4].
         normaliser: scalar of the whole batch, see `normaliser`.
 
     Returns:
-        `cls_loss`, `box_loss`, `det_loss` (their weighted sum), and `box_iou_loss` if configured.
+        `cls_loss`, `box_loss`, `box_iou_loss` if configured, and `det_loss`, their weighted sum.
     """
-    class_logits = ops.cast(class_logits, "float32")
-    box_codes = ops.cast(box_codes, "float32")
-    weights = _class_weights(class_logits.shape[-1], config)
-    weights = ops.take(weights, targets.classes + 2, axis=0)
-    focal = focal_loss(class_logits, targets.classes, config=config)
-    losses = {"cls_loss": ops.sum(weights * focal) / normaliser, "box_loss": ops.zeros(())}
-    losses["det_loss"] = losses["cls_loss"]
-    if config.box_loss_weight:
-        huber = ops.sum(huber_loss(box_codes, targets.boxes, config.delta))
-        losses["box_loss"] = huber / (4 * normaliser)
-        losses["det_loss"] += config.box_loss_weight * losses["box_loss"]
+    logits = ops.cast(flatten(outputs[0], config.num_classes), "float32")
+    codes = ops.cast(flatten(outputs[1], 4), "float32")
+    weights = ops.take(_class_weights(config), targets.classes + 2, axis=0)
+    focal = focal_loss(logits, targets.classes, config=config)
+    huber = huber_loss(codes, targets.boxes, config.delta)
+    losses = {
+        "cls_loss": ops.sum(weights * focal) / normaliser,
+        "box_loss": ops.sum(huber) / (4 * normaliser) if config.box_loss_weight else ops.zeros(()),
+    }
     if config.iou_loss_type:
         positive = targets.positive
         # The code of a negative is 0 on both sides, so that no far-off box can make a NaN.
-        predicted = decode(ops.where(positive[..., None], box_codes, 0.0), anchors)
+        predicted = decode(ops.where(positive[..., None], codes, 0.0), anchors)
         iou = iou_loss(predicted, decode(targets.boxes, anchors), config.iou_loss_type)
         losses["box_iou_loss"] = ops.sum(ops.where(positive, iou, 0.0)) / (4 * normaliser)
-        losses["det_loss"] += config.iou_loss_weight * losses["box_iou_loss"]
-    return losses
+    terms = [weight * losses[name] for name, weight in _term_weights(config).items()]
+    return losses | {"det_loss": sum(terms[1:], terms[0])}
 
 
 def focal_loss(logits: Tensor, classes: Tensor, *, config: Config) -> Tensor:
@@ -171,12 +173,18 @@ def l2_loss(named_variables: Iterable[tuple[str, Tensor]], config: Config) -> Te
     return config.weight_decay / 2 * sum(squares)
 
 
-def _class_weights(num_classes: int, config: Config) -> Tensor:
+def _term_weights(config: Config) -> dict[str, float]:
+    """Name of each term of `det_loss` -> its weight; a new term is named here and nowhere else."""
+    weights = {"cls_loss": 1.0, "box_loss": config.box_loss_weight}
+    return weights | ({"box_iou_loss": config.iou_loss_weight} if config.iou_loss_type else {})
+
+
+def _class_weights(config: Config) -> Tensor:
     """Weight [K + 2, 1] of an anchor by its target class + 2: ignored, background, classes."""
-    weights = config.class_weights or [1.0] * num_classes
-    if len(weights) != num_classes:
+    weights = config.class_weights or [1.0] * config.num_classes
+    if len(weights) != config.num_classes:
         raise UsageError(
             f"class_weights={weights}: {len(weights)} values, expected one for each of the "
-            f"{num_classes} classes"
+            f"{config.num_classes} classes"
         )
     return ops.convert_to_tensor([[0.0], [1.0], *([weight] for weight in weights)], "float32")

@@ -19,7 +19,6 @@ from efficientdet.training.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
 Pictures = Mapping[str, np.ndarray]
-LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
 PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
 SUMMARY_STEPS = 10
 
@@ -129,7 +128,7 @@ class TensorBoard(Callback):
         if not (means := self._mean.add(step, logs)):
             return
         with self._writing(), self._train.as_default(step):
-            for name in LOSSES:
+            for name in (name for name in means if name.endswith("loss")):
                 tf.summary.scalar(f"trainloss/{name}", means[name])
             tf.summary.scalar("lrn_rate", logs["learning_rate"])
             tf.summary.scalar("train_epochs", epoch)

@@ -96,15 +96,8 @@ def _peak(model, config: Config, batch_size: int) -> int:
 
     def loss(trainables: list, images, assigned):
         statistics = [tf.convert_to_tensor(v.value) for v in model.non_trainable_variables]
-        (classes, boxes), _ = model.stateless_call(trainables, statistics, images, training=True)
-        parts = losses.detection_loss(
-            losses.flatten(classes, config.num_classes),
-            losses.flatten(boxes, 4),
-            assigned,
-            anchors,
-            config=config,
-            normaliser=1.0,
-        )
+        outputs, _ = model.stateless_call(trainables, statistics, images, training=True)
+        parts = losses.detection_loss(outputs, assigned, anchors, config=config, normaliser=1.0)
         return parts["det_loss"], None
 
     @tf.function(autograph=False)

@@ -106,16 +106,11 @@ class TrainStep:
         ]
 
         def loss_fn(trainables: list, statistics: list, images: Any, assigned: targets.Targets):
-            (cls_outputs, box_outputs), statistics = self._model.stateless_call(
+            outputs, statistics = self._model.stateless_call(
                 trainables, statistics, images, training=True
             )
             parts = losses.detection_loss(
-                losses.flatten(cls_outputs, self._config.num_classes),
-                losses.flatten(box_outputs, 4),
-                assigned,
-                self._anchors,
-                config=self._config,
-                normaliser=normaliser,
+                outputs, assigned, self._anchors, config=self._config, normaliser=normaliser
             )
             return parts["det_loss"] * scale, (parts, statistics)
 
@@ -133,7 +128,7 @@ class TrainStep:
         start = (
             [ops.zeros_like(w) for w in state["trainables"]],
             state["statistics"],
-            {key: ops.zeros((), "float32") for key in _loss_names(self._config)},
+            {key: ops.zeros((), "float32") for key in losses.loss_names(self._config)},
         )
         return backend.repeat(steps, body, start)
 
@@ -210,8 +205,3 @@ class TrainStep:
             "loss_scale": [ops.where(finite, grown, shrunk)],
             "good_steps": [ops.where(finite & ~grow, good, 0.0)],
         }
-
-
-def _loss_names(config: Config) -> tuple[str, ...]:
-    """The keys of `losses.detection_loss`; a loop's carry must know them before it runs."""
-    return ("cls_loss", "box_loss", "det_loss", *(["box_iou_loss"] if config.iou_loss_type else []))

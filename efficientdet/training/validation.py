@@ -16,7 +16,7 @@ from rich.progress import track
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
 from efficientdet.console import printer
-from efficientdet.dataset.tfrecord import parse_example
+from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
@@ -24,6 +24,7 @@ from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference import Detector
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
+from efficientdet.model.losses import loss_names
 from efficientdet.training import thresholds
 from efficientdet.training.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
@@ -98,9 +99,7 @@ class Validator:
     @property
     def metric_names(self) -> list[str]:
         """What an evaluation will name; no metric for what these images have no object of."""
-        losses = ["val_det_loss", "val_cls_loss", "val_box_loss"]
-        if self._config.iou_loss_type:
-            losses.append("val_box_iou_loss")
+        losses = [f"val_{name}" for name in loss_names(self._config)]
         return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
 
     def __call__(self, detector: Detector) -> Evaluated:

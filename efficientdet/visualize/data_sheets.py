@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from efficientdet.dataset.checks import RecordSet
+from efficientdet.dataset.example import Record
 from efficientdet.dataset.image import ImageError, decode
-from efficientdet.dataset.record import Record
 from efficientdet.dataset.statistics import Objects, in_kitti_order
 from efficientdet.visualize.drawing import class_colour, draw_boxes, sheet
 from efficientdet.visualize.html import image_uri

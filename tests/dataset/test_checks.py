@@ -11,10 +11,10 @@ from PIL import Image
 from efficientdet.dataset import checks, record_rules
 from efficientdet.dataset.checks import check_records
 from efficientdet.dataset.convert import convert
+from efficientdet.dataset.example import Record
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import manifest_path
 from efficientdet.dataset.options import Options
-from efficientdet.dataset.record import Record
 from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.splits import drives
 from efficientdet.dataset.tfrecord import expand_pattern

@@ -3,10 +3,10 @@
 import pytest
 
 from efficientdet.dataset.convert import convert, dry_run
+from efficientdet.dataset.example import Record
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.options import Options
-from efficientdet.dataset.record import Record
 from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UsageError, UserError

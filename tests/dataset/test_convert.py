@@ -13,15 +13,15 @@ from PIL import Image
 
 from efficientdet.dataset import convert as convert_module
 from efficientdet.dataset.convert import convert, dry_run
+from efficientdet.dataset.example import Record, make_example
 from efficientdet.dataset.frame_conversion import annotate, clip_box, convert_frame
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.kitti import CLASSES, Frame, find_frames, parse_labels
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, manifest_path
 from efficientdet.dataset.options import Options, parse_classes
-from efficientdet.dataset.record import Record
 from efficientdet.dataset.selection import Selection, select_frames
-from efficientdet.dataset.tfrecord import make_example, read_records
+from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UsageError, UserError
 
 KITTI = LabelMap.kitti()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset import coverage
+from efficientdet.dataset.example import Annotation
 from efficientdet.dataset.kitti import parse_labels
 from efficientdet.dataset.statistics import Objects, Statistics
-from efficientdet.dataset.tfrecord import Annotation
 from efficientdet.model.anchors import Anchors
 
 

@@ -5,9 +5,9 @@ import tarfile
 import pytest
 
 from efficientdet.dataset import statistics
+from efficientdet.dataset.example import Annotation
 from efficientdet.dataset.kitti import parse_labels
 from efficientdet.dataset.statistics import Statistics
-from efficientdet.dataset.tfrecord import Annotation
 
 
 def test_two_images():

@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import read_header
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import read_truths
 

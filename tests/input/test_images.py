@@ -8,8 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientdet.config import Config
+from efficientdet.dataset.example import make_example
 from efficientdet.dataset.image import read_header
-from efficientdet.dataset.tfrecord import make_example
 from efficientdet.errors import UserError
 from efficientdet.input.images import find_images, image_batches
 

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from efficientdet.config import Config, load_yaml, parse_hparams
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.input import augment, geometry
 from efficientdet.input.pipeline import InputPipeline, finish, preprocess

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.visualize.drawing import IGNORED, class_colour
 
 

@@ -10,10 +10,10 @@ import tensorflow as tf
 from PIL import Image
 
 from efficientdet.config import Config
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
 from efficientdet.run_directory import RunDirectory

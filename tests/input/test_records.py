@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.input.donors import Donors
 from efficientdet.input.records import RecordIndex, RecordObjects

@@ -14,7 +14,7 @@ from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import read_weights
 from efficientdet.config import MODELS, Config
 from efficientdet.errors import UsageError
-from efficientdet.model.detector import PARTS, Detector, automl_names, build_detector, part_of
+from efficientdet.model.detector import PARTS, EfficientDet, automl_names, build_detector, part_of
 
 SMALL = {
     "image_size": "96x64",
@@ -56,7 +56,7 @@ def test_variables_parameters_and_multiply_adds_equal_automl(name, golden_models
     expected = golden_models[name]
     config = Config.for_model(name)
     assert list(config.image_hw) == expected["image_size"]
-    detector = Detector(config)
+    detector = EfficientDet(config)
     detector.build((None, *config.image_hw, 3))
     variables = automl_names(detector)
     assert len(variables) == len(detector.weights)
@@ -103,7 +103,7 @@ def multiply_adds(detector, config):
 
 def test_multiply_adds_are_those_of_the_graph():
     config = Config.for_model("efficientdet-d0").override(SMALL)
-    detector = Detector(config)
+    detector = EfficientDet(config)
     detector.build((None, *config.image_hw, 3))
     images = tf.TensorSpec((1, *config.image_hw, 3))
     operations = (

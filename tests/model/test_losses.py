@@ -44,7 +44,9 @@ def losses_of(batch, config=CONFIG, divisor=None, anchors=ANCHORS) -> dict[str, 
     logits, codes, targets = batch
     if divisor is None:
         divisor, _ = normaliser(np.float32(targets.num_positives), config)
-    losses = detection_loss(logits, codes, targets, anchors, config=config, normaliser=divisor)
+    losses = detection_loss(
+        ([logits], [codes]), targets, anchors, config=config, normaliser=divisor
+    )
     return {name: float(value) for name, value in losses.items()}
 
 
@@ -169,10 +171,8 @@ def test_extreme_logits_give_finite_losses():
 
 def test_losses_of_half_precision_outputs_are_float32():
     (logits, codes, targets), config, anchors = random_batch()
-    half = detection_loss(
-        logits.astype(np.float16), codes.astype(np.float16), targets, anchors,
-        config=config, normaliser=1.0,
-    )  # fmt: skip
+    outputs = [logits.astype(np.float16)], [codes.astype(np.float16)]
+    half = detection_loss(outputs, targets, anchors, config=config, normaliser=1.0)
     assert all(value.dtype in ("float32", np.float32) for value in half.values())
 
 

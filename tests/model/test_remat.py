@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.model import remat
-from efficientdet.model.batch_norm import BatchNormalization
 from efficientdet.model.bifpn import BiFPNCell
+from efficientdet.model.layers import BatchNormalization
 
 
 @pytest.fixture(scope="module")

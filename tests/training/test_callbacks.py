@@ -13,7 +13,6 @@ from tensorflow.core.util import event_pb2
 
 from efficientdet.errors import UserError
 from efficientdet.training.callbacks import (
-    LOSSES,
     MetricsFile,
     ProgressBar,
     TensorBoard,
@@ -23,6 +22,7 @@ from efficientdet.training.callbacks import (
 from efficientdet.training.metrics_log import MetricsLog
 
 NAN = float("nan")
+LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
 AUTOML_TAGS = {f"trainloss/{name}" for name in LOSSES} | {
     "lrn_rate", "train_epochs", "clip/gradient_norm"
 }  # fmt: skip

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from efficientdet.config import Config
 from efficientdet.dataset.checks import check_records
+from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.visualize import data_report
 from efficientdet.visualize.anchor_report import anchor_rows
 

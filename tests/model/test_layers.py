@@ -1,16 +1,17 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientdet.model import batch_norm
-from efficientdet.model.batch_norm import BatchNormalization
+from efficientdet import backend
+from efficientdet.model.layers import BatchNormalization, VarianceScaling
 
 SHAPES = [(2, 3, 5, 4), (2, 1, 1, 4), (1, 1, 1, 4)]
 
 
 @pytest.fixture(params=["fused", "unfused"])
 def kernel(request, monkeypatch):
-    monkeypatch.setattr(batch_norm, "_normalise", getattr(batch_norm, f"_{request.param}"))
+    monkeypatch.setattr(backend, "IS_JAX", request.param == "unfused")
     return request.param
 
 
@@ -56,8 +57,8 @@ def test_inference_and_frozen_use_moving_statistics(kernel, frozen):
 @pytest.mark.parametrize("frozen", [False, True])
 def test_gradients_agree_between_kernels(monkeypatch, frozen):
     gradients = []
-    for name in ("_fused", "_unfused"):
-        monkeypatch.setattr(batch_norm, "_normalise", getattr(batch_norm, name))
+    for portable in (False, True):
+        monkeypatch.setattr(backend, "IS_JAX", portable)
         layer, x = layer_and_inputs(SHAPES[0])
         layer.frozen = frozen
         with tf.GradientTape() as tape:
@@ -99,3 +100,36 @@ def test_xla_gives_the_same(frozen):
         results.append(tf.nest.flatten(step(layer, x, gamma, state)))
     for plain, compiled in zip(*results, strict=True):
         np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-5)
+
+
+SHAPE = (3, 3, 40, 90)
+
+
+@pytest.mark.parametrize(
+    ("scale", "mode", "distribution"),
+    [
+        (2.0, "fan_out", "untruncated_normal"),
+        (1.0, "fan_in", "truncated_normal"),
+        (1.0, "fan_avg", "uniform"),
+    ],
+)
+def test_distributed_as_kerass(scale, mode, distribution):
+    ours = VarianceScaling(scale, mode, distribution, seed=0)(SHAPE)
+    theirs = keras.initializers.VarianceScaling(scale, mode, distribution, seed=0)(SHAPE).numpy()
+    assert ours.dtype == np.float32
+    quantiles = np.linspace(0.05, 0.95, 19)
+    np.testing.assert_allclose(
+        np.quantile(ours, quantiles), np.quantile(theirs, quantiles), atol=0.03 * theirs.std()
+    )
+    if distribution != "untruncated_normal":
+        assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=1e-3)
+
+
+def test_reproducible_and_different():
+    values = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        values.append([VarianceScaling()(SHAPE) for _ in range(2)])
+    np.testing.assert_array_equal(values[0], values[1])
+    assert np.any(values[0][0] != values[0][1])
+    assert np.any(values[0][0] != values[2][0])

@@ -1,0 +1,256 @@
+"""One image with its objects <-> a tf.train.Example, in the fields of the TF Object Detection API.
+
+Boxes are stored as `xmin xmax ymin ymax` in [0, 1] of the image's own size. An ignore region
+(DontCare, or an object that a filter took out) has `is_crowd` 1 and label 0. The raw KITTI line of
+each object stands in `image/object/kitti/label_line`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+from efficientdet.dataset.image import ImageHeader
+
+SIDES = ("xmin", "xmax", "ymin", "ymax")
+# What is stored: name here -> (key, type). One value an image, then one value an object.
+_IMAGE = {
+    "encoded": ("image/encoded", "bytes"),
+    "format": ("image/format", "bytes"),
+    "height": ("image/height", "int64"),
+    "width": ("image/width", "int64"),
+    "filename": ("image/filename", "bytes"),
+    "source_id": ("image/source_id", "bytes"),
+    "sha256": ("image/key/sha256", "bytes"),
+}
+_OBJECT = {side: (f"image/object/bbox/{side}", "float") for side in SIDES} | {
+    "text": ("image/object/class/text", "bytes"),
+    "label": ("image/object/class/label", "int64"),
+    "area": ("image/object/area", "float"),
+    "is_crowd": ("image/object/is_crowd", "int64"),
+    "difficult": ("image/object/difficult", "int64"),
+    "truncated": ("image/object/truncated", "float"),
+    "occluded": ("image/object/occluded", "int64"),
+    "line": ("image/object/kitti/label_line", "bytes"),
+}
+_REQUIRED = ("encoded", "source_id")
+_ALIGNED = (*SIDES, "label")  # these lists have one entry an object, always
+# PASCAL's script writes `truncated` as 0 and 1.
+_ALSO = {"truncated": "int64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One object of one example.
+
+    Attributes:
+        box: left, top, right, bottom in pixels, inside the image.
+        label: 1..K, or 0 for an ignore region.
+        text: the KITTI type, whatever the label map merges it into.
+        difficult: beyond KITTI's hard level.
+        line: the raw label line, without its line end.
+    """
+
+    box: tuple[float, float, float, float]
+    label: int
+    text: str
+    is_crowd: bool = False
+    difficult: bool = False
+    truncated: float = 0.0
+    occluded: int = 0
+    line: str = ""
+
+    @property
+    def area(self) -> float:
+        """px^2."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+def make_example(
+    encoded: bytes,
+    header: ImageHeader,
+    source_id: str,
+    annotations: Sequence[Annotation],
+    filename: str = "",
+) -> bytes:
+    """One image and its objects as a serialized tf.train.Example; the image bytes stay untouched.
+
+    Raises:
+        ValueError: a box that is empty or leaves the image, or label 0 without is_crowd: such an
+            example would train on nonsense, so it cannot be made.
+    """
+    size = (header.width, header.height)
+    for item in annotations:
+        left, top, right, bottom = item.box
+        if not (0 <= left < right <= header.width and 0 <= top < bottom <= header.height):
+            raise ValueError(f"{source_id}: box {item.box} is not inside the image {size}")
+        if (item.label == 0) != item.is_crowd:
+            raise ValueError(f"{source_id}: label {item.label} with is_crowd={item.is_crowd}")
+    image = {
+        "encoded": encoded,
+        "format": header.format,
+        "height": header.height,
+        "width": header.width,
+        "filename": filename or source_id,
+        "source_id": source_id,
+        "sha256": hashlib.sha256(encoded).hexdigest(),
+    }
+    boxes = {
+        side: [item.box[i] / size[i % 2] for item in annotations]
+        for side, i in zip(SIDES, (0, 2, 1, 3), strict=True)
+    }
+    features = {key: _feature([image[name]], kind) for name, (key, kind) in _IMAGE.items()}
+    for name, (key, kind) in _OBJECT.items():
+        values = boxes[name] if name in boxes else [getattr(item, name) for item in annotations]
+        features[key] = _feature(values, kind)
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)  # a map has no order of its own
+
+
+def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One serialized example as tensors; made for `tf.data.Dataset.map`.
+
+    Also reads the records of the TF Object Detection API's and AutoML's scripts.
+
+    Returns:
+        image: encoded bytes, scalar string.
+        height, width: int64 pixels; 0 where the record does not say.
+        source_id: scalar string.
+        boxes: float32 [N, 4], ymin xmin ymax xmax in [0, 1].
+        classes: int64 [N], 1..K, or 0 for an ignore region.
+        is_crowd: int64 [N].
+        class_text, label_lines: string [N]; empty strings where the record has none.
+    """
+    scalars = {"height": 0, "width": 0, "source_id": ""}
+    lists = (*_ALIGNED, "text", "is_crowd", "line")
+    types = {"bytes": tf.string, "float": tf.float32, "int64": tf.int64}
+    features = {_IMAGE["encoded"][0]: tf.io.FixedLenFeature([], tf.string)}
+    for name, default in scalars.items():
+        key, kind = _IMAGE[name]
+        features[key] = tf.io.FixedLenFeature([], types[kind], default)
+    for key, kind in (_OBJECT[name] for name in lists):
+        features[key] = tf.io.RaggedFeature(types[kind])
+    parsed = tf.io.parse_single_example(serialized, features)
+    values = {name: parsed[_OBJECT[name][0]] for name in lists}
+
+    def or_default(name: str, default: Any) -> tf.Tensor:
+        empty = tf.fill(tf.shape(values["label"]), default)
+        return tf.cond(tf.size(values[name]) > 0, lambda: values[name], lambda: empty)
+
+    return {
+        "image": parsed[_IMAGE["encoded"][0]],
+        **{name: parsed[_IMAGE[name][0]] for name in scalars},
+        "boxes": tf.stack([values[side] for side in ("ymin", "xmin", "ymax", "xmax")], axis=-1),
+        "classes": values["label"],
+        "is_crowd": or_default("is_crowd", tf.constant(0, tf.int64)),
+        "class_text": or_default("text", ""),
+        "label_lines": or_default("line", ""),
+    }
+
+
+@dataclass
+class Record:
+    """An example; what it lacks has the default, what is wrong stands in `problems`.
+
+    Attributes:
+        encoded: image bytes.
+        height, width: as stated, 0 where the record does not say.
+        boxes: float64 [N, 4], xmin, ymin, xmax, ymax as stored.
+        labels, is_crowd, occluded: int [N]; truncated: float [N].
+        texts, lines: N strings.
+        problems: texts about the schema; such a record's N may be cut to the shortest list.
+    """
+
+    encoded: bytes = b""
+    source_id: str = ""
+    height: int = 0
+    width: int = 0
+    format: str = ""
+    sha256: str = ""
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    labels: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    is_crowd: list[int] = field(default_factory=list)
+    truncated: list[float] = field(default_factory=list)
+    occluded: list[int] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, serialized: bytes) -> "Record":
+        """Reads a serialized tf.train.Example; never raises on bad content."""
+        try:
+            features = tf.train.Example.FromString(serialized).features.feature
+        except DecodeError:
+            return cls(problems=["not a tf.train.Example"])
+        image = {name: next(iter(_values(features, name)), None) for name in _IMAGE}
+        lists = {name: _values(features, name) for name in _OBJECT}
+        count = min(len(lists[name]) for name in _ALIGNED)
+
+        def column(name: str, default: object) -> list:
+            return lists[name][:count] if len(lists[name]) >= count else [default] * count
+
+        sides = [lists[side][:count] for side in ("xmin", "ymin", "xmax", "ymax")]
+        return cls(
+            encoded=image["encoded"] or b"",
+            source_id=_text(image["source_id"]),
+            height=image["height"] or 0,
+            width=image["width"] or 0,
+            format=_text(image["format"]),
+            sha256=_text(image["sha256"]),
+            boxes=np.array(sides, np.float64).T,
+            labels=column("label", 0),
+            texts=[_text(text) for text in column("text", b"")],
+            is_crowd=column("is_crowd", 0),
+            truncated=column("truncated", 0.0),
+            occluded=column("occluded", 0),
+            lines=[_text(line) for line in column("line", b"")],
+            problems=list(_schema_problems(features)),
+        )
+
+
+def _schema_problems(features: Mapping) -> Iterator[str]:
+    for key in (_IMAGE[name][0] for name in _REQUIRED):
+        if key not in features:
+            yield f"{key} is missing"
+    for name, (key, kind) in (_IMAGE | _OBJECT).items():
+        if (found := _kind_of(features, key)) and found not in (kind, _ALSO.get(name)):
+            yield f"{key} is a {found}_list, expected {kind}_list"
+    counts = {name: len(_values(features, name)) for name in _OBJECT}
+    counts = {_OBJECT[name][0]: n for name, n in counts.items() if n or name in _ALIGNED}
+    if len(set(counts.values())) > 1:
+        lengths = ", ".join(f"{n} {key}" for key, n in counts.items())
+        yield f"lists that should be of one length are not: {lengths}"
+
+
+def _values(features: Mapping, name: str) -> list:
+    """What is stored under a name; nothing where the type is another one."""
+    key, kind = (_IMAGE | _OBJECT)[name]
+    found = _kind_of(features, key)
+    if found is None or found not in (kind, _ALSO.get(name)):
+        return []
+    return list(getattr(features[key], f"{found}_list").value)
+
+
+def _kind_of(features: Mapping, key: str) -> str | None:
+    found = features[key].WhichOneof("kind") if key in features else None
+    return found and found.removesuffix("_list")
+
+
+def _feature(values: Iterable[Any], kind: str) -> tf.train.Feature:
+    if kind == "bytes":
+        encoded = [value.encode() if isinstance(value, str) else value for value in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+    if kind == "float":
+        return tf.train.Feature(float_list=tf.train.FloatList(value=list(values)))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value) for value in values]))
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", errors="replace")
