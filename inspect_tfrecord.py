@@ -17,12 +17,12 @@ from absl import flags
 from rich.console import Console
 
 from efficientdet.config import Config, parse_hparams
-from efficientdet.dataset import checks
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
-from efficientdet.visualize import data_report
-from efficientdet.visualize.anchor_report import anchor_rows
+from efficientdet.inspection import checks
+from efficientdet.inspection import report as data_report
+from efficientdet.inspection.anchor_report import anchor_rows
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Records: paths or globs, with commas; shards are found.")

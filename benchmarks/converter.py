@@ -15,19 +15,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from efficientdet import command  # before TensorFlow
+from efficientdet.commands import runner as command  # before TensorFlow
 
 # isort: split
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from efficientdet.dataset.checks import check_records
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.kitti import find_frames
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
 from efficientdet.dataset.selection import select_frames
+from efficientdet.inspection.checks import check_records
 
 KITTI_ROOT = flags.DEFINE_string("kitti_root", None, "Folder that holds training/.", required=True)
 REPEAT = flags.DEFINE_integer("repeat", 1, "Copies of each frame.", lower_bound=1)

@@ -11,7 +11,7 @@ import os
 import resource
 import time
 
-from efficientdet import command  # before TensorFlow
+from efficientdet.commands import runner as command  # before TensorFlow
 
 # isort: split
 import tensorflow as tf

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from efficientdet import command
-from efficientdet.dataset.synthetic import render_set
-from efficientdet.training.metrics_log import MetricsLog
+from efficientdet.checkpoint.metrics_log import MetricsLog
+from efficientdet.commands import runner as command
+from efficientdet.synthetic.scenes import render_set
 
 # isort: split
 from absl import flags

@@ -106,7 +106,7 @@ FLAGS: dict[str, Rule] = {
     "use_fake_data": _refused(
         "no input is made up while training",
         False,
-        instead="make records of a made-up street: python -m efficientdet.dataset.synthetic",
+        instead="make records of a made-up street: python -m efficientdet.commands.synthetic",
     ),
     # Weights.
     "ckpt": _SAME,

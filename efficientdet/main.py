@@ -112,7 +112,7 @@ def main() -> None:
     """Checks the flags and hands over."""
     overrides = _check_flags()
     # TensorFlow takes seconds to import: --help and bad flags should not.
-    from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet import backend
 
     if FLAGS.memory_limit_mb:
@@ -163,7 +163,7 @@ def _check_flags() -> dict:
 
 
 def _train(overrides: dict) -> None:
-    from efficientdet.training import start
+    from efficientdet.training import train as start
 
     start.train(
         FLAGS.model_dir,
@@ -191,7 +191,7 @@ def _train(overrides: dict) -> None:
 
 
 def _evaluate(overrides: dict) -> None:
-    from efficientdet.training import scoring
+    from efficientdet.inference.detector import scoring
 
     scoring.evaluate(
         FLAGS.model_dir,
@@ -208,7 +208,7 @@ def _evaluate(overrides: dict) -> None:
 
 
 def _zero_shot(overrides: dict) -> None:
-    from efficientdet.training import scoring
+    from efficientdet.inference.detector import scoring
 
     scoring.zero_shot(
         model_name=FLAGS.model_name,
@@ -223,7 +223,7 @@ def _zero_shot(overrides: dict) -> None:
 
 
 def _check_metrics() -> None:
-    from efficientdet.training import scoring
+    from efficientdet.inference.detector import scoring
 
     scoring.check_metrics(FLAGS.val_file_pattern, FLAGS.label_map_path)
 

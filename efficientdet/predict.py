@@ -48,9 +48,9 @@ def main() -> None:
     for name in ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
-    from efficientdet import quiet_tensorflow  # isort: skip  # noqa: F401
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.config import parse_hparams
-    from efficientdet.training import prediction
+    from efficientdet.inference.detector import prediction
 
     prediction.predict(
         FLAGS.model_dir,

@@ -7,7 +7,7 @@ LOG="$(mktemp)"
 trap 'rm -f "$LOG"' EXIT
 echo "trying one training step on: $(nvidia-smi -L | head -1)"
 # TensorFlow tells why it passes over a GPU in warnings, which the other commands hide.
-if TF_CPP_MIN_LOG_LEVEL=0 timeout 600 .venv/bin/python -m efficientdet.training.smoke >"$LOG" 2>&1 \
+if TF_CPP_MIN_LOG_LEVEL=0 timeout 600 .venv/bin/python -m efficientdet.commands.gpu_check >"$LOG" 2>&1 \
   && ! tail -1 "$LOG" | grep -q "training step on cpu"; then
   tail -1 "$LOG"
 else

@@ -8,5 +8,5 @@ set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
 
-exec "$PYTHON" -m efficientdet.input.preview --input="${RECORDS:-./finTfrecords}/train.record" \
+exec "$PYTHON" -m efficientdet.commands.preview --input="${RECORDS:-./finTfrecords}/train.record" \
   --output="${OUT:-./augmented.png}" --hparams="${HPARAMS:-$HERE/configs/kitti_d0.yaml}" "$@"

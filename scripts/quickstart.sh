@@ -39,7 +39,7 @@ mkdir -p "$OUT_DIR"
 if [ -n "$made_up" ]; then
   say "2/7 render street scenes in KITTI's format into $KITTI_ROOT"
   [ -f "$KITTI_ROOT/ImageSets/val.txt" ] ||
-    "$PYTHON" -m efficientdet.dataset.synthetic --output_dir="$KITTI_ROOT" --num_frames=250
+    "$PYTHON" -m efficientdet.commands.synthetic --output_dir="$KITTI_ROOT" --num_frames=250
 else
   say "2/7 KITTI in $KITTI_ROOT"
 fi

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.synthetic import render_set
+from efficientdet.synthetic.scenes import render_set
 
 # As typed: relative paths, from the folder that holds ./KIT.
 TYPED = {

@@ -12,7 +12,7 @@ from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
 from efficientdet.dataset.selection import select_frames
-from efficientdet.dataset.synthetic import render_set
+from efficientdet.synthetic.scenes import render_set
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from efficientdet import installed
+from efficientdet.checkpoint.run_directory import RunDirectory
+from efficientdet.commands import installed
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
-from efficientdet.run_directory import RunDirectory
-from efficientdet.training.prediction import predict
+from efficientdet.inference.prediction import predict
 
 TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
 EVAL = ("--mode=eval", "--model_dir=run", "--val_file_pattern=train.record")
@@ -39,7 +39,7 @@ WITHOUT_TENSORFLOW = {
     (*TRAIN, "--autoaugment_policy=v0"): "say --hparams=autoaugment_policy=v0",
     (*TRAIN, "--hparams=image_size=1280*384"): "expected int | str; did you mean 1280x384?",
     (*TRAIN, "--use_tpu"): "--use_tpu=True: TPUs are not supported, it computes on GPU or CPU",
-    (*TRAIN, "--use_fake_data"): "python -m efficientdet.dataset.synthetic",
+    (*TRAIN, "--use_fake_data"): "python -m efficientdet.commands.synthetic",
     (*TRAIN, "--val_json_file=a.json"): "the ground truth stands in the records",
     (*TRAIN, "train"): "unexpected argument 'train': flags are written --name=value",
     (*TRAIN, "--num_epochs=ten"): "--num_epochs=ten: invalid literal",

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientdet.dataset.synthetic import render_set
-from efficientdet.training.checkpoints import Checkpoints
+from efficientdet.checkpoint.manager import Checkpoints
+from efficientdet.synthetic.scenes import render_set
 
 HPARAMS = (
     "backbone_name=efficientnet-tiny,fpn_num_filters=16,fpn_cell_repeats=1,box_class_repeats=1,"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from efficientdet.dataset.synthetic import render_set
+from efficientdet.synthetic.scenes import render_set
 
 # A rate of 0: every evaluation finds the same, and the second one is not better.
 HPARAMS = (

@@ -19,7 +19,7 @@ Unlike the devkit's, a class that was never detected scores 0 instead of being l
 
 As a command it judges folders of text files, such as a KITTI submission:
 
-    python -m efficientdet.evaluation.kitti --labels=training/label_2 --results=results/data \\
+    python -m efficientdet.commands.kitti_eval --labels=training/label_2 --results=results/data \\
         --split_file=ImageSets/val.txt
 """
 
@@ -405,8 +405,8 @@ def _running_sum(values: np.ndarray) -> np.ndarray:
 if __name__ == "__main__":
     from absl import flags
 
-    from efficientdet import command
-    from efficientdet.evaluation import kitti_command
+    from efficientdet.commands import kitti_eval as kitti_command
+    from efficientdet.commands import runner as command
 
     flags.adopt_module_key_flags(kitti_command)
     command.run(kitti_command.main)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from efficientdet.input.records import RecordObjects
+from efficientdet.input.record_index import RecordObjects
 
 _EDGE = 0.004  # of the image: nearer to its border an object counts as cut (1.5 of 375 pixels)
 _MAX_COVERED = 0.1  # a larger share under another box: it may be hidden

@@ -16,12 +16,13 @@ from efficientdet.config import Config
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
-from efficientdet.input import augment, geometry
-from efficientdet.input.augment import with_probability
+from efficientdet.input import augmentation as augment
+from efficientdet.input import geometry
+from efficientdet.input.augmentation import with_probability
 from efficientdet.input.balance import epoch_order, repeat_factors
 from efficientdet.input.donors import Donors
 from efficientdet.input.geometry import IGNORE, Sample
-from efficientdet.input.records import RecordIndex, RecordObjects
+from efficientdet.input.record_index import RecordIndex, RecordObjects
 
 _PREFETCH = 2  # batches: a batch of 64 at 1280x384 is 377 MB
 

@@ -8,7 +8,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UserError
-from efficientdet.input.records import RecordIndex, RecordObjects
+from efficientdet.input.record_index import RecordIndex, RecordObjects
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from keras import layers, ops
 
 from efficientdet.config import Config
 from efficientdet.model import remat
-from efficientdet.model.backbone import Backbone
 from efficientdet.model.bifpn import BiFPN, Resample
+from efficientdet.model.efficientnet import Backbone
 from efficientdet.model.heads import Head, box_head, class_head
 from efficientdet.model.layers import BatchNormalization
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.errors import UserError, one_line
-from efficientdet.training.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
 Pictures = Mapping[str, np.ndarray]

@@ -1,6 +1,6 @@
 """What a training step needs: the graph of a step, walked through in its order.
 
-    python -m efficientdet.training.memory --model_name=efficientdet-d2 --image_size=1280x384
+    python -m efficientdet.commands.memory --model_name=efficientdet-d2 --image_size=1280x384
 
 prints the memory of a step for batches of 1 to 16 images in float32, with mixed precision, and with
 rematerialised blocks besides. The step is traced, not run: each tensor lives from the operation
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from absl import flags
 
-from efficientdet import command
+from efficientdet.commands import runner as command
 from efficientdet.config import Config, parse_hparams
 from efficientdet.errors import UsageError
 
@@ -147,7 +147,7 @@ def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float
     """
     _import_tensorflow_quietly()
     from efficientdet import backend
-    from efficientdet.training.learner import Learner
+    from efficientdet.training.engine import Learner
 
     learner, found = Learner(config), []
     for batch_size in batch_sizes:
@@ -218,7 +218,7 @@ def main() -> None:
 
 def _import_tensorflow_quietly() -> None:
     with contextlib.suppress(ModuleNotFoundError):  # JAX alone can measure, too
-        from efficientdet import quiet_tensorflow  # noqa: F401
+        from efficientdet.commands import quiet_tensorflow  # noqa: F401
 
 
 def _batch_sizes() -> list[int]:

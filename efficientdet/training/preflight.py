@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from efficientdet.config import Config
-from efficientdet.dataset import checks
-from efficientdet.dataset.coverage import measure
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
+from efficientdet.inspection import checks
+from efficientdet.inspection.coverage import measure
 from efficientdet.model import targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.visualize.drawing import class_colour, draw_boxes, save_image, sheet

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientdet.atomic import atomic_path
+from efficientdet.checkpoint.manager import Checkpoints, Progress, hold
+from efficientdet.checkpoint.scoreboard import Scoreboard
 from efficientdet.config import Config
 from efficientdet.errors import UserError
+from efficientdet.inference.validation import EpochEvaluation
 from efficientdet.training.callbacks import Callback
-from efficientdet.training.checkpoints import Checkpoints, Progress, hold
+from efficientdet.training.engine import Learner
 from efficientdet.training.interrupt import Interrupt
-from efficientdet.training.learner import Learner
 from efficientdet.training.schedules import learning_rate
-from efficientdet.training.scoreboard import Scoreboard
 from efficientdet.training.train_state import EMA
-from efficientdet.training.validation import EpochEvaluation
 
 Batch = Mapping[str, np.ndarray]
 BAD_STREAK = 3  # non-finite steps in a row before training goes back to a checkpoint

@@ -13,8 +13,8 @@ from efficientdet.checkpoint.stored import EMA, read_weights
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
+from efficientdet.inference.scoring import load_weights
 from efficientdet.model.detector import automl_names, build_detector, part_of
-from efficientdet.training.scoring import load_weights
 
 SMALL = {"image_size": 64, "fpn_cell_repeats": 1, "box_class_repeats": 1}
 KITTI = LabelMap.kitti()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.checkpoint.trained_with import check_input, configure
 from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
-from efficientdet.run_directory import RunDirectory
 
 D0 = Config.for_model("efficientdet-d0")
 HALF = (127.5, 127.5, 127.5)

@@ -14,7 +14,8 @@ from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
-from efficientdet.input import augment, geometry
+from efficientdet.input import augmentation as augment
+from efficientdet.input import geometry
 from efficientdet.input.pipeline import InputPipeline, finish, preprocess
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"

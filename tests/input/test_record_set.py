@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.config import Config
 from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
@@ -16,7 +17,6 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
-from efficientdet.run_directory import RunDirectory
 
 MAP = LabelMap((("Car",), ("Cyclist",)))
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 from tensorflow.core.util import event_pb2
 
+from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.errors import UserError
 from efficientdet.training.callbacks import (
     MetricsFile,
@@ -19,7 +20,6 @@ from efficientdet.training.callbacks import (
     describe,
     resident_mb,
 )
-from efficientdet.training.metrics_log import MetricsLog
 
 NAN = float("nan")
 LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")

@@ -8,7 +8,7 @@ import pytest
 
 from efficientdet.checkpoint.bundle import read_bundle
 from efficientdet.config import Config
-from efficientdet.training.learner import Learner
+from efficientdet.training.engine import Learner
 from efficientdet.training.schedules import learning_rate
 
 SCALARS = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")

@@ -62,7 +62,7 @@ def test_measuring_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> No
             if len(batch["images"]) > 2:
                 raise MemoryError("injected")
 
-    monkeypatch.setattr("efficientdet.training.learner.Learner", Learner)
+    monkeypatch.setattr("efficientdet.training.engine.Learner", Learner)
     found = measure(Config(image_size="128x64"), [1, 2, 4, 8])
     assert found[2:] == [None, None]
     assert all(peak > 1e6 and rate > 0 for peak, rate in found[:2])
@@ -79,7 +79,7 @@ def test_measuring_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_bad_flags_are_one_line(flag: str, line: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "efficientdet.training.memory", flag],
+        [sys.executable, "-m", "efficientdet.commands.memory", flag],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and line in done.stderr and done.stderr.count("\n") == 1

@@ -9,9 +9,9 @@ from efficientdet.dataset.kitti import parse_line
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.frames import FrameTruth
-from efficientdet.inference import Detector
+from efficientdet.inference.detector import Detector
 from efficientdet.model import targets
-from efficientdet.training.learner import Learner
+from efficientdet.training.engine import Learner
 
 HEIGHT, WIDTH = 96, 192
 LABEL_MAP = LabelMap((("Car",), ("Pedestrian",)))

@@ -12,7 +12,7 @@ import pytest
 
 from efficientdet.config import Config
 from efficientdet.errors import UserError
-from efficientdet.training.learner import Learner
+from efficientdet.training.engine import Learner
 from efficientdet.training.train_state import EMA
 
 SMALL = {

@@ -1,0 +1,1 @@
+"""A run or a checkpoint -> detector -> detections: evaluation, prediction. Trains nothing."""

@@ -1,0 +1,52 @@
+"""What an evaluation outside training leaves in the run: its curve, and the best checkpoint."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from efficientdet.checkpoint.identity import identify
+from efficientdet.checkpoint.manager import Checkpoints, HeldCheckpoint
+from efficientdet.checkpoint.run_directory import RunDirectory
+from efficientdet.checkpoint.scoreboard import Scoreboard, evaluator_log
+from efficientdet.inference.validation import Evaluated
+from efficientdet.training.callbacks import MetricsFile, TensorBoard
+
+
+class Curve:
+    """TensorBoard's events, `eval/metrics.jsonl` and `archive/`, as `train_and_eval` has them.
+
+    Each step has one point, whoever evaluated it first; one on more images is another.
+
+    Args:
+        model_dir: of the run; its training may be going on.
+        metric: the best_metric, or None to keep no best.
+        say: receives one line for what is left out.
+    """
+
+    def __init__(self, model_dir: Path, metric: str | None, say: Callable[[str], None]):
+        self._metric, self._say = metric, say
+        self._scoreboard = Scoreboard(Checkpoints(model_dir), metric or "", say)
+        log = evaluator_log(model_dir)
+        log.truncate(math.inf)  # drops nothing but a last line that a crash cut short
+        self._callbacks = (MetricsFile(log), TensorBoard(model_dir))
+
+    def add(self, checkpoint: HeldCheckpoint, evaluated: Evaluated, beside: Sequence[Path]) -> None:
+        """Adds one evaluation; for `beside` see `Scoreboard.keep_if_best`."""
+        step, metrics = checkpoint.step, evaluated.metrics
+        if self._scoreboard.has(step, metrics["num_images"]):
+            self._say(f"step {step} is on the curve already: no second point")
+            return
+        # Archived before it is logged: a crash in between repeats both.
+        if self._metric:
+            self._scoreboard.keep_if_best(checkpoint, metrics, beside)
+        for callback in self._callbacks:
+            callback.on_evaluation(step, checkpoint.epoch, metrics, evaluated.pictures)
+
+
+def own_prefix(path: str | Path, run: RunDirectory) -> Path | None:
+    """Prefix of the checkpoint at `path` if `run` trained it (its model_dir or archive/)."""
+    prefix = Path(identify(path).name)
+    homes = (run.path.resolve(), (run.path / "archive").resolve())
+    is_named = re.fullmatch(r"model\.ckpt-\d+", prefix.name)
+    return prefix if run.exists and is_named and prefix.parent.resolve() in homes else None

@@ -1,0 +1,235 @@
+"""One evaluation: the network over all validation records, losses, both metrics, a picture."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
+
+from efficientdet.checkpoint.identity import Identity, identify
+from efficientdet.config import Config, nearest
+from efficientdet.console import printer
+from efficientdet.dataset.example import parse_example
+from efficientdet.errors import UsageError
+from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
+from efficientdet.evaluation.frames import FrameDetections, read_truths
+from efficientdet.evaluation.results import write_coco, write_kitti
+from efficientdet.inference.detector import Detector, thresholds
+from efficientdet.inference.thresholds import Thresholds
+from efficientdet.input.pipeline import InputPipeline
+from efficientdet.input.record_set import RecordSet
+from efficientdet.model.losses import loss_names
+from efficientdet.visualize import curves, eval_report
+from efficientdet.visualize.detections import draw_detections, draw_truth
+from efficientdet.visualize.drawing import save_image, sheet
+
+Batch = Mapping[str, np.ndarray]
+Weights = tuple[list, list]
+STRIP_IMAGES = 6
+STRIP_SCORE = 0.3
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one evaluation found.
+
+    Attributes:
+        metrics: name -> value, the losses as `val_cls_loss` and so on; `num_images`.
+        strip: uint8 [H, W, 3]: the first images with predicted (solid) and true (dashed) boxes.
+    """
+
+    metrics: dict[str, float]
+    result: Result
+    detections: list[FrameDetections]
+    strip: np.ndarray
+
+    @cached_property
+    def pictures(self) -> dict[str, np.ndarray]:
+        """The strip and both metrics' curves, uint8 [H, W, 3], by name."""
+        names = self.result.label_map.names
+        return {
+            "predicted_and_true": self.strip,
+            "kitti_curves": curves.pixels(curves.kitti_figure(self.result.kitti)),
+            "coco_curves": curves.pixels(curves.coco_figure(self.result.coco, names)),
+        }
+
+
+class Validator:
+    """Evaluates on one set of records; reads their ground truth once.
+
+    Args:
+        records: what to evaluate on.
+        batch_size: images at once; no figure depends on it.
+        num_images: the first so many.
+    """
+
+    def __init__(
+        self,
+        records: RecordSet,
+        config: Config,
+        batch_size: int,
+        *,
+        num_images: int,
+        console: Console,
+    ):
+        self._config, self._console, self.say = config, console, printer(console)
+        self.label_map = records.label_map
+        self._pipeline = InputPipeline(
+            records.files,
+            config,
+            batch_size=batch_size,
+            training=False,
+            num_classes=config.num_classes,
+            max_instances=max(1, records.max_objects),
+        )
+        self.truths = read_truths(records.files, records.label_map)[:num_images]
+        self._num_batches = math.ceil(len(self.truths) / batch_size)
+        self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
+        self._split = records.manifest.split if records.manifest else "unknown"
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What an evaluation will name; no metric for what these images have no object of."""
+        losses = [f"val_{name}" for name in loss_names(self._config)]
+        return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
+
+    def __call__(self, detector: Detector) -> Evaluated:
+        """Runs `detector` over everything and scores it.
+
+        Losses are sums over all images divided by all positives + 1: they do not depend on how the
+        images were cut into batches.
+        """
+        detections: list[FrameDetections] = []
+        sums: dict[str, float] = {}
+        pictures: list[np.ndarray] = []
+        for batch in self._batches():
+            found, losses = detector.evaluate(batch)
+            detections += found
+            sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
+            for row, frame in enumerate(found[: STRIP_IMAGES - len(pictures)]):
+                pictures.append(self._picture(batch, row, frame))
+        result = evaluate(self.truths, detections, self.label_map)
+        normaliser = sums.pop("num_positives") + 1.0
+        losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
+        metrics = result.metrics | losses | {"num_images": len(self.truths)}
+        return Evaluated(metrics, result, detections, sheet(pictures, columns=2))
+
+    def detect(self, detector: Detector) -> list[FrameDetections]:
+        """Only the detections; class ids are the detector's."""
+        return [frame for batch in self._batches() for frame in detector.detect(batch)]
+
+    def show(self, evaluated: Evaluated) -> None:
+        """Prints the tables and the losses."""
+        evaluated.result.print_table(self._console)
+        losses = {k: v for k, v in evaluated.metrics.items() if k.startswith("val_")}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        self._console.print(f"{len(self.truths)} images, split {self._split}: {text}")
+
+    def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
+        """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
+
+        Args:
+            checkpoint: which was judged; report and thresholds name it.
+        """
+        result = evaluated.result
+        write_kitti(folder / "results", evaluated.detections, self.label_map)
+        write_coco(folder / "detections.json", evaluated.detections)
+        names = self.label_map.names
+        scores = {names[i]: score for i, score in result.score_thresholds.items()}
+        Thresholds(scores, checkpoint).write(folder / thresholds.FILE_NAME)
+        for name, picture in evaluated.pictures.items():
+            save_image(picture, folder / f"{name}.png")
+        images = {frame.source_id: self._pixels(frame.source_id) for frame in result.worst_frames}
+        description = f"{self._config.name}, {checkpoint}, split {self._split}"
+        eval_report.write(folder / REPORT, result, images, description)
+
+    def _batches(self) -> Iterator[Batch]:
+        batches = track(
+            islice(self._pipeline.batches(), self._num_batches),
+            total=self._num_batches,
+            description="evaluating",
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        for number, batch in enumerate(batches):
+            rows = number * len(batch["valid"]) + np.arange(len(batch["valid"]))
+            yield batch | {"valid": rows < len(self.truths)}
+
+    def _pixels(self, source_id: str) -> np.ndarray:
+        """The original image of one frame, uint8 [H, W, 3]."""
+        example = parse_example(self._pipeline.index.read(self._numbers[source_id]))
+        return tf.io.decode_image(example["image"], 3, expand_animations=False).numpy()
+
+    def _picture(self, batch: Batch, row: int, frame: FrameDetections) -> np.ndarray:
+        """The network's view of one frame with true (dashed) and predicted (solid) boxes."""
+        scale = batch["image_scale"][row]
+        height, width = np.rint(batch["original_hw"][row] / scale).astype(int)
+        mean, std = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
+        pixels = batch["images"][row][:height, :width] * std + mean
+        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+        truth = self.truths[self._numbers[frame.source_id]]
+        pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
+        scores = dict.fromkeys(self.label_map.names, STRIP_SCORE)
+        return draw_detections(pixels, frame, self.label_map, scores, scale=scale)
+
+
+class EpochEvaluation:
+    """A `Validator` that keeps its compiled detector from epoch to epoch, prints and writes.
+
+    Args:
+        folder: `model_dir/eval`.
+
+    Attributes:
+        kept: of the files it writes, those that an archived checkpoint takes along.
+        num_images: how many it evaluates on.
+    """
+
+    def __init__(self, validator: Validator, folder: Path):
+        self._validator, self._folder = validator, folder
+        self.num_images = len(validator.truths)
+        self.kept = (folder / REPORT, folder / thresholds.FILE_NAME)
+        self._model: keras.Model | None = None
+        self._detector: Detector | None = None
+
+    def __call__(
+        self, model: keras.Model, config: Config, values: Weights, checkpoint: str | Path
+    ) -> Evaluated:
+        """Evaluates `model` with `values`: (trainables, non-trainables) of `checkpoint`."""
+        identity = identify(checkpoint)  # now: training may drop it meanwhile
+        if model is not self._model:
+            self._model, self._detector = model, Detector(model, config, self._validator.say)
+        self._detector.values = values
+        evaluated = self._validator(self._detector)
+        self._validator.show(evaluated)
+        self._validator.write(evaluated, self._folder, identity)
+        return evaluated
+
+
+def check_metric(name: str, known: Sequence[str]) -> None:
+    """Raises UsageError if an evaluation will not name the best_metric `name`."""
+    if name == MODERATE_MEAN and name not in known:
+        raise UsageError(
+            f"--best_metric={name}: the validation records have no Car, Pedestrian or Cyclist of "
+            "moderate difficulty; say --best_metric=AP, which is COCO's"
+        )
+    if name not in known:
+        raise UsageError(
+            f"--best_metric={name}: these validation records have no such metric"
+            f"{nearest(name, known)}"
+        )
+
+
+def obeyed(name: str, said: int | None, found: int, say: Callable[[str], None]) -> int:
+    """What the flag `name` says, with one warning where the records say something else."""
+    if said is not None and said != found:
+        say(f"warning: --{name}={said}, the records hold {found}; going by the flag")
+    return said or found

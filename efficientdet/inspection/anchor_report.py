@@ -1,0 +1,95 @@
+"""The anchor report: which objects a configuration's anchors miss, and anchors that fit better."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from efficientdet.checkpoint.head_rows import AnchorShapes
+from efficientdet.config import Config
+from efficientdet.dataset.statistics import Objects
+from efficientdet.inspection import coverage
+from efficientdet.inspection.coverage import Coverage
+from efficientdet.model.anchors import Anchors
+
+
+@dataclass(frozen=True)
+class AnchorRow:
+    """One configuration and what its anchors cover.
+
+    Attributes:
+        input_size: `1280x384`.
+        hparams: the anchors as they are typed into --hparams.
+        fitted: proposed by `coverage.fit`, not configured.
+        num_anchors, num_stock: anchors at a position, and how many of them have the shape of one
+            that a COCO checkpoint was trained with.
+    """
+
+    input_size: str
+    hparams: str
+    fitted: bool
+    coverage: Coverage
+    num_anchors: int
+    num_stock: int
+
+    @property
+    def coco_head(self) -> str:
+        """What training makes of the prediction rows of a COCO checkpoint."""
+        if self.num_stock == self.num_anchors:
+            return f"keeps all {self.num_stock} rows of a COCO checkpoint's heads"
+        return (
+            f"keeps {self.num_stock} of {self.num_anchors} rows of a COCO checkpoint's heads; the "
+            "others are adapted from the nearest shape"
+        )
+
+
+def anchor_rows(
+    objects: Objects, config: Config, input_sizes: Sequence[str | int], fit: bool = True
+) -> list[AnchorRow]:
+    """For each input size, the anchors of `config` and then the fitted ones.
+
+    Args:
+        objects: those that training learns from; N >= 1.
+        config: all but its image_size.
+        input_sizes: `512`, `1280x384`, ...
+        fit: also propose anchors (a few seconds a size).
+    """
+    return [row for size in input_sizes for row in _rows(objects, config, size, fit)]
+
+
+def _rows(objects: Objects, config: Config, size: str | int, fit: bool) -> Iterator[AnchorRow]:
+    config = config.override({"image_size": size})
+    height, width = config.image_hw
+
+    def make_anchors(scale: float, ratios: Sequence[float]) -> np.ndarray:
+        changes = {"anchor_scale": scale, "aspect_ratios": list(ratios)}
+        return Anchors(config.override(changes)).boxes
+
+    def row(config: Config, fitted: bool) -> AnchorRow:
+        measured = coverage.measure(objects, Anchors(config).boxes, config.image_hw)
+        shapes = AnchorShapes.of(config)
+        num_stock = len(shapes.matches(AnchorShapes.of(Config())))
+        return AnchorRow(
+            f"{width}x{height}", _hparams(config), fitted, measured, len(shapes), num_stock
+        )
+
+    yield row(config, fitted=False)
+    if fit:
+        ratios = [
+            one if isinstance(one, float) else one[0] / one[1] for one in config.aspect_ratios
+        ]
+        scale, ratios = coverage.fit(objects, config.image_hw, make_anchors, ratios)
+        changes = {"anchor_scale": scale, "aspect_ratios": ratios}
+        yield row(config.override(changes), fitted=True)
+
+
+def _hparams(config: Config) -> str:
+    """`anchor_scale=2.0,aspect_ratios=1.0*2.0*0.5`."""
+    values = {"anchor_scale": config.anchor_scale, "aspect_ratios": config.aspect_ratios}
+    return ",".join(f"{key}={_typed(value)}" for key, value in values.items())
+
+
+def _typed(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return "*".join(str(item).replace(" ", "") for item in value)

@@ -1,0 +1,282 @@
+"""Is a record fit to train on? Every record is looked at; every problem is named and placed."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from efficientdet.dataset.example import Annotation, Record
+from efficientdet.dataset.image import ImageError, read_header
+from efficientdet.dataset.kitti import DONT_CARE
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import Manifest
+from efficientdet.dataset.parallel import map_in_order
+from efficientdet.dataset.splits import looks_like_kitti, shared_drives
+from efficientdet.dataset.statistics import Statistics
+from efficientdet.dataset.tfrecord import Place, base_path, read_records
+from efficientdet.errors import UserError
+from efficientdet.inspection.rules import Rules
+from efficientdet.progress import meter
+
+# Kinds of problems that show between records; `record_rules` has those of a single one.
+DAMAGED = "damaged record"
+DUPLICATE = "source_id stands twice"
+NO_BOXES = "no object to learn from: box_loss would stay at 0"
+TINY = "boxes smaller than 2 pixels everywhere: divided by the image size twice?"
+MANIFEST = "contradicts its manifest"
+LEAK = "the same frame in two sets"
+DRIVES = "drives shared between sets: AP will look better than it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: its kind, where, and what was found."""
+
+    kind: str
+    where: str
+    what: str
+
+
+@dataclass
+class RecordSet:
+    """The records of one name, all of its shards: `train.record`.
+
+    Attributes:
+        num_examples: records read.
+        places: where the records lie that the statistics count, in their order.
+        num_learnable: boxes that are no ignore regions, whether they make sense or not.
+        statistics: of the boxes that make sense.
+    """
+
+    path: Path
+    files: list[Path]
+    manifest: Manifest | None
+    num_examples: int = 0
+    places: list[Place] = field(default_factory=list)
+    num_learnable: int = 0
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def is_testing(self) -> bool:
+        """Whether these are images of KITTI's testing set, whose ids say nothing about training."""
+        return self.manifest is not None and self.manifest.subset == "testing"
+
+    @property
+    def ids(self) -> set[str]:
+        """The source ids as KITTI has them: `000007`, also where the record has a path."""
+        return {Path(source_id).stem for source_id in self.statistics.source_ids}
+
+    @property
+    def is_kitti(self) -> bool:
+        """Whether ids of KITTI's training set are its frames, by what was converted and by size."""
+        if self.manifest and not self.manifest.drives:
+            return False
+        sizes = {
+            Path(source_id).stem: (width, height)
+            for source_id, (height, width) in zip(
+                self.statistics.source_ids, self.statistics.image_hw, strict=True
+            )
+        }
+        return looks_like_kitti(sizes)
+
+
+@dataclass
+class Report:
+    """The verdict on one or more sets.
+
+    Attributes:
+        sets: what was read, in the order given.
+        problems: all that were found.
+        label_map: given, or from the manifests, or None.
+        class_texts: class id -> class texts seen with it, ignore regions aside.
+    """
+
+    sets: list[RecordSet]
+    label_map: LabelMap | None
+    problems: list[Problem] = field(default_factory=list)
+    class_texts: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing is wrong."""
+        return not self.problems
+
+    @property
+    def num_examples(self) -> int:
+        """Records read."""
+        return sum(one.num_examples for one in self.sets)
+
+    @property
+    def class_ids(self) -> dict[str, int]:
+        """Class text -> id, from the label map and from the records."""
+        types = self.label_map.types if self.label_map else ()
+        mapped = {name: label for label, names in enumerate(types, start=1) for name in names}
+        seen = {text: label for label, texts in self.class_texts.items() for text in texts if label}
+        return mapped | seen
+
+    def grouped(self) -> dict[str, list[Problem]]:
+        """Problems by kind, in the order they came up."""
+        groups: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            groups.setdefault(problem.kind, []).append(problem)
+        return groups
+
+    def text(self, limit: int = 3) -> str:
+        """The problems for a terminal, at most `limit` of each kind."""
+        lines = []
+        for kind, problems in self.grouped().items():
+            lines.append(f"{kind} ({len(problems)} times)" if len(problems) > 1 else kind)
+            lines += [f"  {problem.where}: {problem.what}" for problem in problems[:limit]]
+            if len(problems) > limit:
+                lines.append(f"  ... and {len(problems) - limit} more")
+        return "\n".join(lines)
+
+
+def check_records(
+    files: Sequence[Path],
+    label_map: LabelMap | None = None,
+    *,
+    max_instances: int = 100,
+    decode_images: bool = True,
+    sample: int | None = None,
+    allow_shared_drives: bool = False,
+    num_workers: int | None = None,
+) -> Report:
+    """Checks record files, whoever wrote them; files of one name (shards) are one set.
+
+    Args:
+        files: from `expand_pattern`; with several sets, frames and drives must not be shared.
+        label_map: ids to check against; by default the manifest's, where there is one.
+        max_instances: objects an image may hold.
+        decode_images: decode pixels and verify hashes; False is bounded by the disk alone.
+        sample: look only at the first so many records of each file.
+        allow_shared_drives: a split that parts drives is no problem.
+        num_workers: threads; None means one a core.
+    """
+    by_name: dict[Path, list[Path]] = {}
+    for path in files:
+        by_name.setdefault(base_path(path), []).append(path)
+    sets = [RecordSet(name, paths, Manifest.read(paths)) for name, paths in by_name.items()]
+    maps = [one.manifest.label_map for one in sets if one.manifest]
+    report = Report(sets, label_map or next(iter(maps), None))
+    rules = Rules(report.label_map, max_instances, decode_images)
+    for one in report.sets:
+        _check_set(one, report, rules, sample, num_workers)
+    report.problems += _shared(report.sets, allow_shared_drives)
+    return report
+
+
+def _check_set(
+    one: RecordSet, report: Report, rules: Rules, sample: int | None, num_workers: int | None
+) -> None:
+    first_places: dict[str, Place] = {}
+
+    def examine(item: tuple[Place, bytes]) -> tuple[Place, Record, list[tuple[str, str]]]:
+        place, serialized = item
+        record = Record.parse(serialized)
+        problems = list(rules.check(record))
+        if not record.width and not record.problems:
+            record.height, record.width = _size_of(record.encoded)
+        record.encoded = b""  # not kept in memory until the end
+        return place, record, problems
+
+    total = one.manifest.num_examples if one.manifest and not sample else None
+    with meter(one.path.name, total) as progress:
+        records = _read_all(one, report, sample)
+        for place, record, problems in map_in_order(examine, records, num_workers):
+            progress.add(place.length)
+            where = f"{place} ({record.source_id})"
+            report.problems += [Problem(kind, where, what) for kind, what in problems]
+            if record.source_id in first_places:
+                what = f"first in {first_places[record.source_id]}"
+                report.problems.append(Problem(DUPLICATE, where, what))
+            first_places.setdefault(record.source_id, place)
+            one.num_examples += 1
+            _count(record, place, one, report.class_texts)
+    report.problems += _check_whole(one, complete=sample is None)
+
+
+def _read_all(one: RecordSet, report: Report, sample: int | None) -> Iterator[tuple[Place, bytes]]:
+    for path in one.files:
+        try:
+            yield from read_records(path, sample)
+        except UserError as error:
+            where, _, what = str(error).partition(": ")
+            report.problems.append(Problem(DAMAGED, where, what))
+
+
+def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
+    """What only shows when all records are seen."""
+    name = one.path.name
+    if not one.num_examples:
+        yield Problem(NO_BOXES, name, "not one record")
+        return
+    objects, manifest = one.statistics.objects, one.manifest
+    if not one.num_learnable and not one.is_testing:
+        yield Problem(NO_BOXES, name, f"{one.num_examples} images without a single object")
+    elif len(objects) and max(objects.widths.max(), objects.heights.max()) < 2:
+        yield Problem(TINY, name, f"the widest box is {objects.widths.max():.3g} px wide")
+    if complete and manifest and one.num_examples != manifest.num_examples:
+        what = f"{one.num_examples} records, the manifest says {manifest.num_examples}"
+        yield Problem(MANIFEST, name, what)
+
+
+def _shared(sets: Sequence[RecordSet], allow_shared_drives: bool) -> Iterator[Problem]:
+    for index, first in enumerate(sets):
+        for second in sets[index + 1 :]:
+            if first.is_testing or second.is_testing:
+                continue
+            names = f"{first.path.name} and {second.path.name}"
+            if common := sorted(first.ids & second.ids):
+                yield Problem(LEAK, names, f"{len(common)} frames, first {common[0]}")
+            if allow_shared_drives or not (first.is_kitti and second.is_kitti):
+                continue
+            if drives := shared_drives(first.ids, second.ids):
+                count = sum(drives.values())
+                yield Problem(
+                    DRIVES,
+                    names,
+                    f"{count} of {len(second.ids)} frames of {second.path.name} come from "
+                    f"{len(drives)} drives that are also in {first.path.name}; convert with "
+                    "--split=drive, or accept it with --allow_shared_drives",
+                )
+
+
+def _count(record: Record, place: Place, one: RecordSet, class_texts: dict[int, set[str]]) -> None:
+    """Adds a record to the statistics; boxes that make no sense are left out of them."""
+    one.num_learnable += record.is_crowd.count(0)
+    if not (record.width and record.height):
+        return
+    one.places.append(place)
+    one.statistics.add(record.source_id, record.height, record.width, _annotations(record))
+    for label, text, crowd in zip(record.labels, record.texts, record.is_crowd, strict=True):
+        if not crowd:
+            class_texts[label].add(text)
+
+
+def _annotations(record: Record) -> Iterator[Annotation]:
+    size = np.array([record.width, record.height] * 2)
+    pixels = record.boxes * size
+    sane = np.isfinite(pixels).all(axis=1) & (pixels[:, :2] < pixels[:, 2:]).all(axis=1)
+    sane &= (np.abs(record.boxes) <= 2).all(axis=1)
+    for index in np.flatnonzero(sane):
+        text = record.texts[index] or f"id {record.labels[index]}"
+        yield Annotation(
+            box=tuple(pixels[index].tolist()),
+            label=record.labels[index],
+            text=DONT_CARE if text.lower() == DONT_CARE.lower() else text,
+            is_crowd=bool(record.is_crowd[index]),
+            truncated=record.truncated[index],
+            occluded=record.occluded[index],
+            line=record.lines[index],
+        )
+
+
+def _size_of(encoded: bytes) -> tuple[int, int]:
+    try:
+        header = read_header(encoded)
+    except ImageError:
+        return 0, 0
+    return header.height, header.width

@@ -1,0 +1,169 @@
+"""A model with the state and the compiled step that train it; rebuilt when memory runs out."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+
+import keras
+import numpy as np
+
+from efficientdet import backend
+from efficientdet.config import Config
+from efficientdet.errors import UserError
+from efficientdet.inference.precision import compute_policy
+from efficientdet.model import freeze
+from efficientdet.model.detector import build_detector, part_of
+from efficientdet.training.fallback import decide_batch_norm, next_rung
+from efficientdet.training.optimizers import make_optimizer
+from efficientdet.training.train_state import TrainState
+from efficientdet.training.train_step import TrainStep
+
+LARGEST_BATCH = 64
+
+
+class Learner:
+    """Does training steps, and makes room on the device when one does not fit.
+
+    Args:
+        config: with `is_training_bn` decided for its micro-batch.
+        say: receives one line for everything the user should know.
+        changed: receives the config when the ladder changed it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        say: Callable[[str], None] = print,
+        changed: Callable[[Config], None] = lambda config: None,
+    ):
+        self.config, self._say, self._changed = config, say, changed
+        self._heads_only = False
+        self._restored: Collection[str] | None = None
+        self.build()
+
+    def started_from(self, restored: Collection[str] | None) -> None:
+        """Says which variables began with a checkpoint's values; None: the run began at random.
+
+        BatchNorms that are not among them are never frozen, and the ladder may freeze the others.
+        """
+        if restored != self._restored:
+            self._restored = restored
+            self.compile_step()
+
+    def build(self) -> None:
+        """A new model of the present config, with its state; the weights are random again."""
+        keras.config.set_dtype_policy(compute_policy(self.config))
+        keras.utils.set_random_seed(self.config.seed)
+        self.model = build_detector(self.config)
+        optimizer = make_optimizer(self.config)
+        self.state = TrainState(self.model, optimizer, self.config)
+        self._optimizer = optimizer
+        self.compile_step()
+
+    def compile_step(self) -> None:
+        """(Re)makes the step, after what is frozen has changed."""
+        frozen = freeze.apply(
+            self.model,
+            self.config,
+            parts=("backbone", "fpn") if self._heads_only else (),
+            restored=self._restored,
+        )
+        scales = {"backbone": self.config.backbone_lr_scale}
+        self.freeze_report = frozen
+        self.step = TrainStep(
+            self.model,
+            self.state,
+            self._optimizer,
+            self.config,
+            masks=[name not in frozen.frozen_names for name in self.state.names],
+            lr_scales=[scales.get(part_of(name), 1.0) for name in self.state.names],
+        )
+
+    def train_heads_only(self, heads_only: bool) -> None:
+        """Freezes backbone and BiFPN, or releases them again."""
+        if heads_only != self._heads_only:
+            self._heads_only = heads_only
+            self.compile_step()
+            what = "the heads alone" if heads_only else "all parts"
+            self._say(f"from here on {what} are trained")
+
+    def update(
+        self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
+    ) -> dict[str, float]:
+        """One step, see `TrainStep`; on out-of-memory the ladder is taken and the step redone.
+
+        Raises:
+            UserError: it does not fit even with all that the ladder has.
+        """
+        while True:
+            try:
+                return self.step(batch, step=step, learning_rate=learning_rate)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+            self._make_room(len(batch["images"]))
+
+    def largest_batch(
+        self,
+        height: int,
+        width: int,
+        max_objects: int,
+        *,
+        multiple_of: int = 1,
+        at_most: int = LARGEST_BATCH,
+    ) -> int:
+        """Doubles the batch, with real steps, until one does not fit; the state stays as it was.
+
+        Args:
+            height, width: of the input, pixels.
+            max_objects: boxes of an image.
+            multiple_of: the smallest batch: micro-batches and devices need equal shares.
+            at_most: images there are.
+
+        Raises:
+            UserError: not even the smallest fits.
+        """
+        arrays, fits, size = self.state.arrays(), 0, multiple_of
+        while size <= max(multiple_of, min(LARGEST_BATCH, at_most)):
+            batch = {
+                "images": np.zeros((size, height, width, 3), np.float32),
+                "boxes": np.tile(np.float32([[0, 0, 32, 32]]), (size, max(1, max_objects), 1)),
+                "classes": np.ones((size, max(1, max_objects)), np.int32),
+            }
+            try:
+                self.step(batch, step=0, learning_rate=0.0)
+            except Exception as error:
+                if not backend.is_out_of_memory(error):
+                    raise
+                break
+            fits, size = size, 2 * size
+        self.state.load(arrays)
+        if not fits:
+            steps = self.config.grad_accum_steps
+            least = f"{size} images in {steps} micro-batches" if size > 1 else "one image"
+            raise UserError(f"out of memory with {least}; say {self.config.name} a smaller input")
+        self._say(f"--train_batch_size=auto: {fits} images fit")
+        return fits
+
+    def _make_room(self, batch_size: int) -> None:
+        rung = next_rung(self.config, batch_size)
+        if rung is None:
+            raise UserError(
+                f"out of memory with {self.config.name} at {self.config.image_size}, micro-batch "
+                f"{batch_size // self.config.grad_accum_steps}, mixed precision and remat on: "
+                "take a smaller image_size or model "
+                "(`python -m efficientdet.commands.memory` prints what fits)"
+            )
+        changes, line = rung
+        self._say(f"out of memory: {line}; the step is done again")
+        arrays = self.state.arrays()
+        self.config = decide_batch_norm(
+            dataclasses.replace(self.config, **changes),
+            batch_size,
+            loaded=self._restored is not None,
+            say=self._say,
+        )
+        self._changed(self.config)
+        del self.step, self.state, self.model
+        self.build()
+        self.state.load(arrays)

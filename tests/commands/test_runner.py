@@ -1,0 +1,98 @@
+"""How a command ends, whatever happens in it: one line on stderr and an exit code."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+COMMAND = '''"""Counts sheep.
+
+    python sheep.py --count=3
+"""
+import os, signal, sys
+from absl import flags
+from efficientdet.commands import runner as command
+from efficientdet.errors import Stopped, UsageError, UserError
+
+flags.DEFINE_integer("count", 1, "How many.", lower_bound=1)
+flags.DEFINE_enum("colour", "white", ["white", "black"], "Of the sheep.")
+
+def main():
+    exec(os.environ["BODY"])
+
+command.run(main)
+'''
+ENDS = {  # body: (exit code, stderr)
+    "print('three sheep')": (0, ""),
+    "raise UserError('barn: no sheep; buy some')": (1, "error: barn: no sheep; buy some\n"),
+    "raise UsageError('--count is odd')": (2, "error: --count is odd\n"),
+    "raise Stopped('stopped by SIGTERM, saved', 143)": (143, "stopped by SIGTERM, saved\n"),
+    "raise KeyboardInterrupt": (130, "interrupted\n"),
+    "os.kill(os.getpid(), signal.SIGINT)": (130, "interrupted\n"),
+    "raise OSError(28, 'No space left on device')": (
+        1,
+        "error: cannot write: No space left on device\n",
+    ),
+    "open('/no/such/file')": (1, "error: /no/such/file: No such file or directory\n"),
+}
+FLAGS = {
+    "--cuont=3": "Unknown command line flag 'cuont'. Did you mean: count.",
+    "--count=x": "flag --count=x: invalid literal",
+    "--count=0": "flag --count=0: 0 is not a positive integer",
+    "--colour=red": "flag --colour=red: value should be one of <white|black>",
+    "count=3": "unexpected argument 'count=3': flags are written --name=value",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    """Runs the command with a body and flags."""
+    script = tmp_path_factory.mktemp("command") / "sheep.py"
+    script.write_text(COMMAND)
+
+    def run(body: str, *flags: str, stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, script, *flags],
+            env={"BODY": body, "PATH": ""},
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_every_end_has_its_line_and_exit_code(run) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        for done, (code, line) in zip(pool.map(run, ENDS), ENDS.values(), strict=True):
+            assert (done.returncode, done.stderr) == (code, line)
+
+
+def test_a_programmer_s_error_keeps_its_traceback(run) -> None:
+    done = run("{}['sheep']")
+    assert done.returncode == 1 and "KeyError: 'sheep'" in done.stderr
+
+
+def test_bad_flags_are_usage_errors(run) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        results = pool.map(lambda flag: run("print('ran')", flag), FLAGS)
+        for done, line in zip(results, FLAGS.values(), strict=True):
+            assert done.returncode == 2 and not done.stdout
+            assert line in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_help_is_no_failure(run) -> None:
+    done = run("", "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert "python sheep.py --count=3" in done.stdout and "How many." in done.stdout
+
+
+def test_a_closed_pipe_is_silent(run) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        done = run("print('sheep ' * 100_000)", stdout=stdout)
+    assert done.returncode == 1 and not done.stderr

@@ -1,0 +1,153 @@
+"""The detector in evaluation: part-filled batches, and memory that runs out."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from rich.console import Console
+
+from efficientdet import backend
+from efficientdet.config import Config
+from efficientdet.dataset.example import Annotation, make_example
+from efficientdet.dataset.image import ImageHeader
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import Manifest
+from efficientdet.errors import UserError
+from efficientdet.inference.detector import Detector
+from efficientdet.inference.validation import EpochEvaluation, Validator
+from efficientdet.input.record_set import RecordSet
+
+CONFIG = Config().override(
+    {"image_size": "96x64", "max_level": 4, "num_classes": 3, "iou_loss_type": "ciou"}
+)
+LABEL_MAP = LabelMap((("Car",), ("Pedestrian",), ("Cyclist",)))
+HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> RecordSet:
+    """Five frames of noise; the i-th has i + 1 cars."""
+    path = tmp_path_factory.mktemp("records") / "val.record"
+    rng, header = np.random.default_rng(0), ImageHeader("png", HEIGHT, WIDTH)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number in range(5):
+            image = tf.io.encode_png(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).numpy()
+            cars = [
+                Annotation((15 * i, 10, 15 * i + 12 + number, 40), 1, "Car")
+                for i in range(number + 1)
+            ]
+            writer.write(make_example(image, header, f"{number:06d}", cars))
+    Manifest(5, LABEL_MAP, 5, class_counts={}).write(path)
+    return RecordSet.open(str(path))
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    """The outputs of a detector, from the mean colour of each cell."""
+    keras.utils.set_random_seed(0)
+    images = keras.Input((HEIGHT, WIDTH, 3))
+    cells = [layers.AveragePooling2D(2**level)(images) for level in CONFIG.levels]
+    channels = [CONFIG.num_anchors * CONFIG.num_classes, CONFIG.num_anchors * 4]
+    return keras.Model(images, [[layers.Conv2D(n, 1)(cell) for cell in cells] for n in channels])
+
+
+def validator(records: RecordSet, batch_size: int, num_images: int, console=None) -> Validator:
+    console = console or Console(quiet=True)
+    return Validator(records, CONFIG, batch_size, num_images=num_images, console=console)
+
+
+def losses(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith("val_")}
+
+
+def test_losses_do_not_depend_on_the_batch(records, model):
+    """Three of five frames: a part-filled batch holds frames that have objects of their own."""
+    detector = Detector(model, CONFIG)
+    whole, *filled = (
+        losses(validator(records, size, num_images=3)(detector).metrics) for size in (3, 2, 5)
+    )
+    assert whole.keys() == {"val_det_loss", "val_cls_loss", "val_box_loss", "val_box_iou_loss"}
+    for found in filled:
+        assert found == pytest.approx(whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("iou_loss_type", [None, "ciou"])
+def test_every_metric_is_known_before_the_first_evaluation(records, model, iou_loss_type):
+    config = CONFIG.override({"iou_loss_type": iou_loss_type})
+    one = Validator(records, config, 1, num_images=1, console=Console(quiet=True))
+    assert set(one.metric_names) == one(Detector(model, config)).metrics.keys()
+    assert ("val_box_iou_loss" in one.metric_names) == (iou_loss_type is not None)
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """Its `most` images fit; notes the `sizes` of what it was given."""
+
+    class Device:
+        most, sizes = 2, []
+
+    compile_pure = backend.compile_pure
+
+    def compile_for_it(pure):
+        compiled = compile_pure(pure)
+
+        def limited(trainables, statistics, images, *rest):
+            Device.sizes.append(len(images))
+            if len(images) > Device.most:
+                raise MemoryError("injected")
+            return compiled(trainables, statistics, images, *rest)
+
+        return limited
+
+    monkeypatch.setattr(backend, "compile_pure", compile_for_it)
+    return Device
+
+
+def test_evaluation_out_of_memory_goes_on_with_half_the_batch(
+    records, model, tmp_path, device, monkeypatch
+):
+    monkeypatch.setattr(Validator, "show", lambda *args: None)
+    monkeypatch.setattr(Validator, "write", lambda *args: None)
+    plain = validator(records, 1, num_images=5)(Detector(model, CONFIG))
+    device.sizes.clear()
+
+    console = Console(record=True, quiet=False, width=200)
+    evaluation = EpochEvaluation(validator(records, 5, 5, console), tmp_path)
+    for sizes in ([5, 2, 2, 1], [2, 2, 1]):  # the second epoch knows
+        evaluated = evaluation(model, CONFIG, Detector(model, CONFIG).values)
+        assert device.sizes == sizes
+        device.sizes.clear()
+        assert evaluated.metrics == pytest.approx(plain.metrics, rel=1e-4, nan_ok=True)
+        for one, other in zip(evaluated.detections, plain.detections, strict=True):
+            assert one.source_id == other.source_id
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+    text = console.export_text()
+    assert text.count("out of memory with 5 images at once: going on with 2\n") == 1
+    assert text.count("out of memory") == 1
+
+
+def test_detection_halves_again_until_it_fits(records, model, device):
+    device.most, device.sizes[:] = 1, []
+    said: list[str] = []
+    detector = Detector(model, CONFIG, said.append)
+    frames = validator(records, 4, num_images=4).detect(detector)
+    assert [frame.source_id for frame in frames] == [f"{i:06d}" for i in range(4)]
+    assert device.sizes == [4, 2, 1, 1, 1, 1] and len(said) == 2
+
+
+def test_one_image_too_many_is_one_clear_line(records, model, device):
+    device.most = 0
+    with pytest.raises(UserError, match="single image of 96x64.*smaller image_size") as caught:
+        validator(records, 2, num_images=2)(Detector(model, CONFIG, lambda line: None))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_it(records, model, monkeypatch):
+    def broken(*args):
+        raise ValueError("shapes")
+
+    detector = Detector(model, CONFIG)
+    monkeypatch.setattr(detector, "_evaluate", broken)
+    with pytest.raises(ValueError, match="shapes"):
+        validator(records, 2, num_images=2)(detector)

@@ -1,0 +1,348 @@
+"""Augmentation: a painted rectangle stays under its box, whatever is done to the picture."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientdet.input import augmentation as augment
+from efficientdet.input.geometry import IGNORE, Sample
+
+HEIGHT, WIDTH = 60, 180
+NOTHING = (tf.zeros([0, 4]), tf.zeros([0], tf.int32))
+SEEDS = st.integers(0, 2**31 - 1)
+
+
+def sample(*boxes, classes=None, size=(HEIGHT, WIDTH), colour=0):
+    """A grey frame with a bright rectangle for each box: class c in channel c - 1."""
+    classes = classes or list(range(1, len(boxes) + 1))
+    image = np.full((*size, 3), 40, np.uint8)
+    for (top, left, bottom, right), number in zip(boxes, classes, strict=True):
+        image[top:bottom, left:right, (number - 1 + colour) % 3] = 240
+    return Sample.uncut(
+        tf.constant(image),
+        tf.constant(np.reshape(boxes, (-1, 4)), tf.float32),
+        tf.constant(classes, tf.int32, [len(boxes)]),
+    )
+
+
+def seen(image, channel) -> np.ndarray:
+    """The box around the bright pixels of a channel."""
+    rows, columns = np.nonzero(np.asarray(image)[..., channel] > 140)
+    return np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+
+
+def assert_painted(result, tolerance=1.0):
+    """Each box, ignored or not, lies around the rectangle of its class."""
+    image, boxes, classes, _ = (np.asarray(part) for part in result)
+    assert boxes.shape == (len(classes), 4)
+    for box, number in zip(boxes, classes, strict=True):
+        if number != IGNORE:
+            np.testing.assert_allclose(box, seen(image, number - 1), atol=tolerance)
+
+
+TWO = ((12, 20, 40, 60), (20, 100, 35, 115))
+OPS = {
+    "hflip": augment.random_hflip,
+    "crop": augment.random_crop,
+    "scale": lambda *args: augment.random_scale(
+        *args, output_size=(64, 192), scale_min=0.5, scale_max=2.0
+    )[0],
+    "photometric": functools.partial(augment.photometric, strength=0.3),
+    "mosaic": lambda *args: augment.mosaic(
+        [args[0], sample(TWO[1]), sample(TWO[0]), sample(TWO[1])], args[1]
+    ),
+    "copy_paste": lambda *args: augment.copy_paste(
+        *args,
+        donor_image=sample((15, 50, 45, 70), classes=[3])[0],
+        donor_box=tf.constant([15.0, 50.0, 45.0, 70.0]),
+        donor_class=tf.constant(3),
+    ),
+}
+FOLLOWED = ["hflip", "crop", "scale", "photometric"]  # mosaic and copy-paste: see below
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_same_in_eager_mode_and_in_a_dataset_on_any_number_of_threads(name):
+    op, frame = OPS[name], sample(*TWO)
+    seeds = np.stack([np.arange(8), np.arange(8) + 5], 1).astype(np.int32)
+    eager = [op(frame, tf.constant(seed)) for seed in seeds]
+    for calls in (1, 3):
+        mapped = tf.data.Dataset.from_tensor_slices(seeds).map(lambda s: op(frame, s), calls)
+        for first, second in zip(eager, mapped, strict=True):
+            for a, b in zip(first, second, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+@settings(max_examples=12, deadline=None)
+@given(seed=SEEDS)
+def test_boxes_follow_the_paint(name, seed):
+    result = OPS[name](sample(*TWO), tf.constant([seed, 1]))
+    assert_painted(result, tolerance=2.5)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_frames_without_objects_pass(name):
+    image, boxes, classes, _ = OPS[name](sample(), tf.constant([3, 4]))
+    assert len(boxes) == len(classes) and boxes.shape[1] == 4
+    assert np.isfinite(np.asarray(image, np.float32)).all()
+
+
+@pytest.mark.parametrize("name", ["hflip", "crop", "scale"])
+def test_ignore_regions_move_with_the_picture_and_stay_ignored(name):
+    frame = sample(TWO[0], TWO[1])
+    frame = frame._replace(classes=tf.constant([1, IGNORE]))
+    for seed in range(6):
+        moved = OPS[name](frame, tf.constant([seed, 0]))
+        image, boxes, classes, _ = (np.asarray(part) for part in moved)
+        assert 2 not in classes
+        if (classes == IGNORE).sum() == 1 and 1 in classes:
+            np.testing.assert_allclose(boxes[classes == IGNORE][0], seen(image, 1), atol=2.5)
+
+
+def test_hflip_mirrors_half_of_the_seeds():
+    frame = sample(TWO[0])
+    flipped = [
+        float(augment.random_hflip(frame, tf.constant([seed, 0])).boxes[0, 1]) == WIDTH - 60
+        for seed in range(200)
+    ]
+    assert 70 < sum(flipped) < 130
+
+
+# --- several in a row ---
+
+
+def coordinates(box):
+    """A frame whose red is each pixel's row and whose green is its column."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    image = tf.constant(np.stack([rows, columns, 0 * rows], -1), tf.uint8)
+    return Sample.uncut(image, tf.constant([box], tf.float32), tf.constant([1]))
+
+
+def zoom(image, box) -> float | None:
+    """How many times larger than in the source frame the inside of `box` shows, by its pixels."""
+    top, left, bottom, right = np.asarray(box).round().astype(int) + (2, 2, -2, -2)
+    inside = np.asarray(image, np.float32)[top:bottom, left:right]
+    if min(inside.shape[:2]) < 6:
+        return None  # too few pixels to measure
+    down = abs(inside[-1, 0, 0] - inside[0, 0, 0]) / (len(inside) - 1)
+    along = abs(inside[0, -1, 1] - inside[0, 0, 1]) / (inside.shape[1] - 1)
+    return 1 / (down * along)
+
+
+CHAINED = {
+    "hflip": augment.random_hflip,
+    "crop": augment.random_crop,
+    "scale": OPS["scale"],
+    "mosaic": lambda frame, seed: augment.mosaic(
+        [frame._replace(image=tf.cast(tf.round(frame.image), tf.uint8)), *OTHERS], seed
+    ),
+}
+OTHERS = [sample(TWO[1], classes=[2])] * 3
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=SEEDS,
+    top=st.integers(0, 10),
+    left=st.integers(0, 20),
+    height=st.integers(36, HEIGHT - 10),
+    width=st.integers(60, WIDTH - 20),
+    chain=st.lists(st.sampled_from(sorted(CHAINED)), min_size=2, max_size=3),
+)
+def test_after_any_chain_an_object_shows_its_least_share_or_is_ignored(
+    seed, top, left, height, width, chain
+):
+    frame = coordinates((top, left, top + height, left + width))
+    for place, name in enumerate(chain):
+        frame = CHAINED[name](frame, tf.constant([seed, place]))
+    for box, number, whole in zip(frame.boxes, frame.classes, frame.whole, strict=True):
+        area = float((box[2] - box[0]) * (box[3] - box[1]))
+        if int(number) == 1 and (times := zoom(frame.image, box)):
+            assert area >= augment.MIN_VISIBLE * float(whole) * 0.999
+            assert float(whole) == pytest.approx(height * width * times, rel=0.25)
+
+
+# --- scale ---
+
+
+@pytest.mark.parametrize("scale, size", [(0.5, (32, 96)), (1.0, (64, 192)), (2.0, (64, 192))])
+def test_scale_gives_the_size_and_the_factor(scale, size):
+    (image, boxes, *_), image_scale = augment.random_scale(
+        sample(TWO[0]), [1, 2], output_size=(64, 192), scale_min=scale, scale_max=scale
+    )
+    assert tuple(image.shape[:2]) == size and image.dtype == tf.float32
+    np.testing.assert_allclose(image_scale, 60 / 64 / scale, rtol=1e-6)
+    if scale <= 1:
+        np.testing.assert_allclose(boxes[0] * np.tile(image_scale, 2), TWO[0], rtol=1e-5)
+
+
+def test_scale_covers_its_range():
+    factors = [
+        1
+        / augment.random_scale(
+            sample(), [seed, 2], output_size=(60, 180), scale_min=0.8, scale_max=1.5
+        )[1][1]
+        for seed in range(60)
+    ]
+    assert 0.8 <= min(factors) < 0.9 and 1.4 < max(factors) <= 1.5
+
+
+# --- crop ---
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=SEEDS,
+    top=st.integers(0, HEIGHT - 8),
+    left=st.integers(0, WIDTH - 8),
+    height=st.integers(4, 25),
+    width=st.integers(4, 80),
+)
+def test_crop_keeps_its_object_whole(seed, top, left, height, width):
+    box = (top, left, min(top + height, HEIGHT), min(left + width, WIDTH))
+    cropped = augment.random_crop(sample(box), tf.constant([seed, 0]))
+    image, boxes, classes, _ = cropped
+    assert classes.numpy().tolist() == [1]
+    side = boxes[0, 2:] - boxes[0, :2]
+    np.testing.assert_allclose(side, [box[2] - box[0], box[3] - box[1]])
+    assert HEIGHT // 2 <= image.shape[0] <= HEIGHT and WIDTH // 2 <= image.shape[1] <= WIDTH
+    assert_painted(cropped)
+
+
+def test_crop_goes_for_small_objects_more_often():
+    large, small = (5, 0, 55, 80), (25, 150, 31, 156)
+    whole = np.zeros(2)
+    for seed in range(80):
+        _, boxes, classes, _ = augment.random_crop(sample(large, small), tf.constant([seed, 0]))
+        sides = np.asarray(boxes[:, 2:] - boxes[:, :2])[np.asarray(classes) > 0]
+        whole += [(sides == (50, 80)).all(1).any(), (sides == (6, 6)).all(1).any()]
+    assert whole[1] > 70 > whole[0]
+
+
+# --- light ---
+
+
+def test_photometric_keeps_boxes_shape_and_range():
+    for seed in range(10):
+        image, boxes, classes, _ = augment.photometric(
+            sample(*TWO), tf.constant([seed, 0]), strength=1.0
+        )
+        assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == tf.float32
+        assert float(tf.reduce_min(image)) >= 0 and float(tf.reduce_max(image)) <= 255
+        np.testing.assert_array_equal(boxes, np.array(TWO))
+        np.testing.assert_array_equal(classes, [1, 2])
+
+
+def test_photometric_strength_zero_changes_nothing_and_one_changes_light_and_colour():
+    rng = np.random.default_rng(0)
+    image = tf.constant(rng.integers(0, 256, (32, 48, 3), np.uint8))
+    frame = Sample.uncut(image, *NOTHING)
+    same, *_ = augment.photometric(frame, [1, 1], strength=0.0)
+    np.testing.assert_allclose(same, image, atol=1e-3)
+    levels = [
+        np.asarray(augment.photometric(frame, [seed, 1], strength=1.0)[0]).mean((0, 1))
+        for seed in range(30)
+    ]
+    light = np.mean(levels, 1)
+    assert np.std(light) > 8 and np.std(np.array(levels) - light[:, None]) > 0.5
+
+
+@pytest.mark.parametrize("factor", ["brightness", "contrast", "saturation", "hue"])
+def test_colours_shift_as_they_should(factor, monkeypatch):
+    """One factor at a time; saturation and hue leave the luminance as it is."""
+    draws = {"brightness": 0, "contrast": 1, "saturation": 2, "hue": 3}
+    chosen = np.zeros(4, np.float32)
+    chosen[draws[factor]] = 0.5
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda *args: tf.constant(chosen))
+    rng = np.random.default_rng(0)
+    image = tf.constant(rng.uniform(90, 160, (8, 8, 3)), tf.float32)
+    out = augment._shift_colours(image, tf.constant([0, 0]), 1.0)
+    if factor == "brightness":
+        np.testing.assert_allclose(out, image + 16, atol=1e-3)
+    elif factor == "contrast":
+        np.testing.assert_allclose(out, tf.image.adjust_contrast(image, 1.25), atol=1e-2)
+    else:
+        weights = np.array([0.299, 0.587, 0.114], np.float32)
+        np.testing.assert_allclose(np.dot(out, weights), np.dot(image, weights), atol=0.1)
+        assert float(tf.reduce_max(tf.abs(out - image))) > 3
+
+
+def test_blur_softens_an_edge_and_keeps_flat_ground():
+    image = np.zeros((20, 20, 3), np.float32)
+    image[:, 10:] = 200
+    frame = Sample.uncut(tf.constant(image), *NOTHING)
+    out = np.asarray(augment._blur(frame, tf.constant([1, 2])).image)
+    np.testing.assert_allclose(out[:, 0], 0, atol=1e-3)
+    np.testing.assert_allclose(out[:, -1], 200, rtol=1e-4)
+    assert 20 < out[10, 9, 0] < 100 < out[10, 10, 0] < 180
+
+
+# --- mosaic ---
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS)
+def test_mosaic_shows_four_frames_with_their_boxes(seed):
+    box = (25, 80, 40, 100)
+    frames = [sample(box, classes=[1], colour=i) for i in range(3)]
+    frames.append(sample(box, classes=[1], size=(50, 150)))
+    mixed = augment.mosaic(frames, tf.constant([seed, 7]))
+    image, boxes, classes, _ = (np.asarray(part) for part in mixed)
+    assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
+    assert len(classes) == 4
+    for i, (top, left, bottom, right) in enumerate(np.round(boxes).astype(int)):
+        inside = image[top + 1 : bottom - 1, left + 1 : right - 1, i % 3]
+        assert classes[i] == 1 and inside.size and inside.min() > 200
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert (sides >= 0.45 * np.array([15, 20])).all() and (sides <= 1.6 * np.array([15, 20])).all()
+
+
+# --- copy-paste ---
+
+
+def donor(box=(15, 50, 45, 70)):
+    return {
+        "donor_image": sample(box, classes=[3])[0],
+        "donor_box": tf.constant(box, tf.float32),
+        "donor_class": tf.constant(3),
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=SEEDS)
+def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
+    frame = sample(*TWO)
+    image, boxes, classes, _ = augment.copy_paste(frame, tf.constant([seed, 3]), **donor())
+    assert classes.numpy().tolist() in ([1, 2, 3], [1, 2])
+    np.testing.assert_array_equal(boxes[:2], TWO)
+    if len(classes) == 3:
+        assert boxes[2, 0] == 15 and boxes[2, 2] == 45 and boxes[2, 3] - boxes[2, 1] == 20
+        np.testing.assert_allclose(seen(image, 2), boxes[2], atol=2)
+        assert float(tf.reduce_max(augment._hidden(boxes[2:], boxes[:2]))) <= 0.1
+
+
+def test_the_border_of_a_paste_fades():
+    flat = sample()
+    image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
+    patch = donor() | {"donor_image": tf.constant(image)}
+    out, boxes, *_ = augment.copy_paste(flat, tf.constant([0, 0]), **patch)
+    top, left, bottom, right = np.asarray(boxes[0], int)
+    row = np.asarray(out)[(top + bottom) // 2, :, 0].astype(int)
+    assert (row[left:right] == 200).all()
+    assert (np.diff(row[max(left - 5, 0) : left + 1]) >= 0).all() and row[left - 2] < 200
+    np.testing.assert_array_equal(np.asarray(out)[: top - 5], np.asarray(flat.image)[: top - 5])
+
+
+def test_nothing_is_pasted_where_there_is_no_room():
+    full = sample((0, 0, HEIGHT, WIDTH))
+    tall = sample((0, 5, 20, 15), size=(20, 60))
+    for frame in (full, tall):
+        for seed in range(5):
+            result = augment.copy_paste(frame, tf.constant([seed, 0]), **donor())
+            for before, after in zip(frame, result, strict=True):
+                np.testing.assert_array_equal(before, after)

@@ -1,0 +1,57 @@
+"""The ladder: every rung needs less memory, none changes the effective batch."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientdet import backend
+from efficientdet.config import Config
+from efficientdet.training.fallback import next_rung
+
+
+def climb(config: Config, batch_size: int) -> list[dict]:
+    """The changes of all rungs, until nothing is left."""
+    changes = []
+    while rung := next_rung(config, batch_size):
+        changes.append(rung[0])
+        config = dataclasses.replace(config, **rung[0])
+    return changes
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_mixed_precision_then_remat_then_micro_batches(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "has_gpu", lambda: gpu)
+    mixed = [{"mixed_precision": True}] * gpu  # a CPU computes in float32 anyway
+    assert climb(Config(), 6) == [
+        *mixed,
+        {"grad_checkpoint": True},
+        {"grad_accum_steps": 2},
+        {"grad_accum_steps": 3},
+        {"grad_accum_steps": 6},
+    ]
+
+
+def test_what_is_on_already_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    config = Config(mixed_precision=True, grad_checkpoint=True, grad_accum_steps=2)
+    assert climb(config, 4) == [{"grad_accum_steps": 4}]
+    assert climb(config, 2) == []
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300))
+def test_every_micro_batch_is_of_one_size_and_smaller_than_before(batch_size: int) -> None:
+    steps = [1] + [c["grad_accum_steps"] for c in climb(Config(grad_checkpoint=True), batch_size)]
+    assert all(batch_size % count == 0 for count in steps)
+    assert steps == sorted(set(steps)) and steps[-1] == batch_size
+
+
+def test_every_rung_says_what_it_does() -> None:
+    config = Config(grad_checkpoint=True, grad_accum_steps=2)
+    assert next_rung(config, 8)[1] == (
+        "grad_accum_steps=4: micro-batches of 2, still 8 images an update"
+    )

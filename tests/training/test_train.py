@@ -1,0 +1,122 @@
+"""What a start decides before the first step."""
+
+from pathlib import Path
+
+import pytest
+
+from efficientdet.checkpoint.manager import Checkpoints, Progress
+from efficientdet.config import Config
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import Manifest, Shard
+from efficientdet.errors import UsageError
+from efficientdet.training import train as start
+
+HPARAMS = {"image_size": "128x64", "grad_accum_steps": 8}
+
+
+class Built(Exception):
+    """The learner was reached."""
+
+
+def _train(folder: Path, num_examples: int, batch_size: int | str | None, **other: object) -> None:
+    """Starts on records of which there is only a manifest; ends where the learner is built."""
+    record = folder / "train.record"
+    record.write_bytes(b"0")
+    label_map = LabelMap((("Car",),))
+    shards = [Shard(record.name, num_examples, 1, "")]
+    Manifest(num_examples, label_map, 9, {}, shards=shards).write(record)
+    none = dict.fromkeys(
+        ("val_pattern", "label_map_path", "num_examples", "max_minutes", "eval_samples")
+    )
+    start.train(
+        str(folder / "run"), model_name="efficientdet-d0", overrides=HPARAMS | other,
+        train_pattern=str(record), start=start.Start(), batch_size=batch_size, eval_batch_size=1,
+        save_steps=9, keep=1, best_metric="AP", preflight=False, **none,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """How the largest batch was asked for, by a learner that builds no model; there is a GPU."""
+    calls: list[dict] = []
+
+    class Learner:
+        def __init__(self, config: Config, **other: object):
+            self.config = config
+
+        def largest_batch(self, *shape: int, **limits: int) -> None:
+            calls.append(limits)
+            raise Built
+
+    monkeypatch.setattr(start, "Learner", Learner)
+    monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: True)
+    return calls
+
+
+@pytest.mark.parametrize(("devices", "multiple"), [(1, 8), (2, 8), (3, 24)])
+def test_an_automatic_batch_has_equal_shares(
+    tmp_path: Path, asked: list[dict], monkeypatch: pytest.MonkeyPatch, devices: int, multiple: int
+) -> None:
+    """For micro-batches and for devices."""
+    monkeypatch.setattr("efficientdet.backend.num_devices", lambda: devices)
+    with pytest.raises(Built):
+        _train(tmp_path, 100, "auto")
+    assert asked == [{"multiple_of": multiple, "at_most": 100}]
+
+
+def test_a_batch_that_cannot_be_is_noticed_before_the_model_is_built(
+    tmp_path: Path, asked: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch_size in (64, None):
+        with pytest.raises(UsageError, match="a batch of 64 images, .* records hold 63: lower"):
+            _train(tmp_path, 63, batch_size)
+    with pytest.raises(UsageError, match="a batch of 8 images, .* records hold 7: lower"):
+        _train(tmp_path, 7, "auto")
+    with pytest.raises(Built):  # frames are repeated: a pass is longer
+        _train(tmp_path, 7, "auto", repeat_threshold=0.5)
+    monkeypatch.setattr("efficientdet.backend.num_devices", lambda: 3)
+    with pytest.raises(UsageError, match="train_batch_size=8 is no multiple of 3 GPUs"):
+        _train(tmp_path, 100, 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "batch", "line"),
+    [
+        (8, 12, 8, None),
+        (None, 12, 12, "going on with the run's batch of 12 images"),
+        ("auto", 12, 12, "going on with the run's batch of 12 images"),
+        (None, None, 64, None),
+        (None, 0, 64, "the run's checkpoint does not tell its batch: going on with 64"),
+        ("auto", None, None, None),
+        ("auto", 0, None, None),
+    ],
+)
+def test_a_run_goes_on_with_its_own_batch(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: int | str | None,
+    stored: int | None,
+    batch: int | None,
+    line: str | None,
+) -> None:
+    """`stored` None: no checkpoint; 0: one of before the batch was stored."""
+    monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: True)
+    said: list[str] = []
+    checkpoints = Checkpoints(tmp_path)
+    if stored is not None:
+        checkpoints.save({}, Progress(step=5, batch_size=stored))
+    assert start._known_batch(asked, checkpoints, said.append) == batch
+    assert len(said) == bool(line) and all(text.startswith(line) for text in said)
+
+
+def test_an_unknown_best_metric_is_refused_at_once() -> None:
+    start.check_metric("APs", ["AP", "APs"])
+    with pytest.raises(UsageError, match="no such metric; did you mean 'AP'"):
+        start.check_metric("mAP", ["AP", "APs"])
+    with pytest.raises(UsageError, match="no Car, Pedestrian or Cyclist .* say --best_metric=AP"):
+        start.check_metric("kitti/moderate_R40", ["AP", "APs"])
+
+
+def test_an_automatic_batch_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is none; say a number"):
+        start._known_batch("auto", Checkpoints(tmp_path), print)
