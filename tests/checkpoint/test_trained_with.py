@@ -1,6 +1,8 @@
 """Weights say how the images of a run that begins with them are to be scaled."""
 
+import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +11,7 @@ from efficientdet.checkpoint.trained_with import check_input, configure
 from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
+from efficientdet.training import train as start
 
 D0 = Config.for_model("efficientdet-d0")
 HALF = (127.5, 127.5, 127.5)
@@ -68,3 +71,27 @@ def test_an_evaluation_with_another_scaling_is_refused(advprop: Path):
     check_input("elsewhere/model", D0)
     with pytest.raises(UserError, match=r"mean_rgb=127.5\*127.5\*127.5, but here it is 123.675"):
         check_input(str(advprop), D0)
+
+
+def test_training_asks_the_weights_it_starts_from(
+    advprop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    records = SimpleNamespace(label_map=LabelMap.kitti())
+    monkeypatch.setattr(start.RecordSet, "open", lambda *given: records)
+    # The first thing that is done with the configuration.
+    monkeypatch.setattr(start, "_decide_batch_norm", lambda config, *_, **__: stop(config))
+
+    class Stop(Exception):
+        pass
+
+    def stop(config: Config) -> None:
+        raise Stop(config.mean_rgb)
+
+    others = inspect.signature(start.train).parameters.keys() - {"model_dir", "overrides", "start"}
+    with pytest.raises(Stop, match="127.5, 127.5, 127.5"):
+        start.train(
+            str(tmp_path / "run"),
+            overrides={},
+            start=start.Start(backbone_ckpt=str(advprop)),
+            **dict.fromkeys(others),
+        )
