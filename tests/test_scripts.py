@@ -170,7 +170,7 @@ def test_the_quickstart_passes_its_knobs_on(run: Run):
 
 def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run):
     _, calls = run("quickstart.sh", OUT_DIR="out")
-    assert "efficientdet.synthetic.scenes --output_dir=out/kitti" in calls[0]
+    assert "efficientdet.commands.synthetic --output_dir=out/kitti" in calls[0]
     assert [flags(call)["split_file"] for call in calls[1:3]] == [
         "out/kitti/ImageSets/train.txt",
         "out/kitti/ImageSets/val.txt",

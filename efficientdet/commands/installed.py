@@ -21,7 +21,7 @@ REQUIRED = {
 
 _missing = [name for module, name in REQUIRED.items() if find_spec(module) is None]
 if _missing:
-    _file = Path(__file__).resolve().parents[1] / "requirements.txt"
+    _file = Path(__file__).resolve().parents[2] / "requirements.txt"
     print(
         f"error: not installed: {', '.join(_missing)}; "
         f"run {sys.executable} -m pip install -r {_file}",

@@ -1,4 +1,8 @@
-"""The command `python -m efficientdet.commands.kitti_eval`: flags -> calls."""
+"""Judges folders of KITTI text files, such as a submission, by the official 2D AP.
+
+    python -m efficientdet.commands.kitti_eval --labels=training/label_2 --results=results/data \\
+        --split_file=ImageSets/val.txt
+"""
 
 import json
 from collections import Counter
@@ -9,6 +13,7 @@ from absl import flags
 from rich.console import Console
 
 from efficientdet.atomic import atomic_open
+from efficientdet.commands import runner
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.errors import UsageError, UserError
@@ -89,3 +94,7 @@ def _warn(truths: Sequence[FrameTruth], results: ResultFolder, console: Console)
             "[yellow]warning:[/] files of no frame that is judged, not read: "
             f"{len(results.unwanted)}, first {results.unwanted[0]}"
         )
+
+
+if __name__ == "__main__":
+    runner.run(main)

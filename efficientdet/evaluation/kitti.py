@@ -16,11 +16,6 @@ What is computed is what the devkit's cpp/evaluate_object.cpp computes, quirks i
   but only (n - 1) / 40.
 
 Unlike the devkit's, a class that was never detected scores 0 instead of being left out.
-
-As a command it judges folders of text files, such as a KITTI submission:
-
-    python -m efficientdet.commands.kitti_eval --labels=training/label_2 --results=results/data \\
-        --split_file=ImageSets/val.txt
 """
 
 import bisect
@@ -400,13 +395,3 @@ def _gain(counts: np.ndarray, frame: np.ndarray) -> np.ndarray:
 
 def _running_sum(values: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(values)])
-
-
-if __name__ == "__main__":
-    from absl import flags
-
-    from efficientdet.commands import kitti_eval as kitti_command
-    from efficientdet.commands import runner as command
-
-    flags.adopt_module_key_flags(kitti_command)
-    command.run(kitti_command.main)

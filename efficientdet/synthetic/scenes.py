@@ -1,7 +1,5 @@
 """Street scenes in KITTI's format, made up: to try the whole road without KITTI.
 
-    python -m efficientdet.commands.synthetic --output_dir=./quickstart_out/kitti
-
 Cars, pedestrians and cyclists stand on a street in perspective and hide each other. Labels follow
 from the same geometry as the picture: boxes are tight, `occluded` is the share of a figure's pixels
 that others cover, `truncated` the share of its box outside the image, location and dimensions are
@@ -14,12 +12,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 from rich.progress import track
 
 from efficientdet.atomic import atomic_open
-from efficientdet.commands import runner as command
 from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.synthetic import street
@@ -166,17 +162,3 @@ def _overlap(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 
 def _area(box: np.ndarray) -> float:
     return float(np.prod(np.maximum(box[2:] - box[:2], 0)))
-
-
-def main() -> None:
-    """Renders the set that the flags describe."""
-    values = flags.FLAGS
-    render_set(values.output_dir, values.num_frames, values.seed)
-    print(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string("output_dir", None, "Folder for training/ and ImageSets/.", required=True)
-    flags.DEFINE_integer("num_frames", 500, "Frames; every fifth is for validation.", 2)
-    flags.DEFINE_integer("seed", 0, "The same seed draws the same frames.", 0)
-    command.run(main)

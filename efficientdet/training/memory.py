@@ -1,44 +1,29 @@
-"""What a training step needs: the graph of a step, walked through in its order.
+"""What a training step needs: the graph of a step, walked through in its order; or real steps.
 
-    python -m efficientdet.commands.memory --model_name=efficientdet-d2 --image_size=1280x384
-
-prints the memory of a step for batches of 1 to 16 images in float32, with mixed precision, and with
-rematerialised blocks besides. The step is traced, not run: each tensor lives from the operation
-that makes it to the last one that reads it, and the most that lives at once is what the step needs.
-The workspace of cuDNN and the CUDA context (0.3 to 1 GB) come on top.
-
---measure runs real steps on the GPU that is there, each column in a process of its own; without a
-GPU it shows the memory of that whole process.
+The step is traced, not run: each tensor lives from the operation that makes it to the last one that
+reads it, and the most that lives at once is what the step needs. The workspace of cuDNN and the
+CUDA context (0.3 to 1 GB) come on top.
 """
 
-import contextlib
-import dataclasses
-import multiprocessing
 import statistics
-import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from absl import flags
+import keras
+import numpy as np
 
-from efficientdet.commands import runner as command
-from efficientdet.config import Config, parse_hparams
-from efficientdet.errors import UsageError
+from efficientdet import backend
+from efficientdet.config import Config
+from efficientdet.model import losses, targets
+from efficientdet.model.anchors import Anchors
+from efficientdet.model.detector import build_detector
+from efficientdet.training.engine import Learner
 
-MODES = {
-    "float32": {},
-    "mixed": {"mixed_precision": True},
-    "mixed + remat": {"mixed_precision": True, "grad_checkpoint": True},
-}
-CPU_MODES = {"float32": {}, "float32 + remat": {"grad_checkpoint": True}}
 MAX_INSTANCES = 32
 TIMED_STEPS = 5
 # These hand on the memory of what they read.
 _ALIASES = frozenset(("Identity", "Reshape", "ReadVariableOp", "Const", "Placeholder", "Squeeze"))
-
-FLAGS = flags.FLAGS
 
 
 @dataclass(frozen=True)
@@ -66,10 +51,6 @@ def estimate(config: Config) -> Memory:
     Args:
         config: `mixed_precision` counts as on a GPU with bfloat16, whatever there is here.
     """
-    import keras
-
-    from efficientdet.model.detector import build_detector
-
     policy = "mixed_bfloat16" if config.mixed_precision else "float32"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -87,10 +68,6 @@ def estimate(config: Config) -> Memory:
 def _peak(model, config: Config, batch_size: int) -> int:
     """Most bytes that live at once in the graph of losses and gradients."""
     import tensorflow as tf
-
-    from efficientdet import backend
-    from efficientdet.model import losses, targets
-    from efficientdet.model.anchors import Anchors
 
     anchors = Anchors(config).boxes
 
@@ -145,10 +122,6 @@ def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float
 
     The peak is that of the whole process until then: give it a fresh one, and ascending sizes.
     """
-    _import_tensorflow_quietly()
-    from efficientdet import backend
-    from efficientdet.training.engine import Learner
-
     learner, found = Learner(config), []
     for batch_size in batch_sizes:
         try:
@@ -163,8 +136,6 @@ def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float
 
 def _median_step(learner, batch_size: int) -> float:
     """Seconds of a step, the first one left out."""
-    import numpy as np
-
     height, width = learner.config.image_hw
     batch = {
         "images": np.zeros((batch_size, height, width, 3), np.float32),
@@ -177,77 +148,3 @@ def _median_step(learner, batch_size: int) -> float:
         learner.step(batch, step=step, learning_rate=0.0)
         seconds.append(time.monotonic() - start)
     return statistics.median(seconds[1:])
-
-
-def main() -> None:
-    """Prints the table."""
-    overrides = parse_hparams(FLAGS.hparams) | {"num_classes": FLAGS.num_classes}
-    if FLAGS.image_size:
-        overrides["image_size"] = FLAGS.image_size
-    config = Config.for_model(FLAGS.model_name).override(overrides)
-    batch_sizes = _batch_sizes()
-    _import_tensorflow_quietly()
-    import keras
-
-    if keras.backend.backend() != "tensorflow" and not FLAGS.measure:
-        raise UsageError("the estimate walks through TensorFlow's graph: unset KERAS_BACKEND")
-    from rich.console import Console
-    from rich.table import Table
-
-    from efficientdet import backend
-
-    column = _measured if FLAGS.measure else _estimated
-    modes = CPU_MODES if FLAGS.measure and not backend.has_gpu() else MODES
-    console, columns = Console(), []
-    height, width = config.image_hw
-    table = Table(title=f"{config.name} at {width}x{height}: GB in a training step")
-    table.add_column("images in a micro-batch", justify="right")
-    for name, changes in modes.items():
-        table.add_column(name, justify="right")
-        with console.status(f"{name} ..."):
-            columns.append(column(dataclasses.replace(config, **changes), batch_sizes))
-    for row, batch_size in enumerate(batch_sizes):
-        table.add_row(str(batch_size), *(cells[row] for cells in columns))
-    table.caption = "estimated from the graph, see --help"
-    if FLAGS.measure:
-        table.caption = f"measured: {keras.backend.backend()} on {backend.device()}" + (
-            "" if backend.has_gpu() else ", the whole process"
-        )
-    console.print(table)
-
-
-def _import_tensorflow_quietly() -> None:
-    with contextlib.suppress(ModuleNotFoundError):  # JAX alone can measure, too
-        from efficientdet.commands import quiet_tensorflow  # noqa: F401
-
-
-def _batch_sizes() -> list[int]:
-    if not all(size.isdigit() and int(size) for size in FLAGS.batch_sizes):
-        raise UsageError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: expected numbers like 1,2")
-    return sorted(map(int, FLAGS.batch_sizes))
-
-
-def _estimated(config: Config, batch_sizes: Sequence[int]) -> list[str]:
-    memory = estimate(config)
-    return [f"{memory.total(batch_size) / 2**30:.1f}" for batch_size in batch_sizes]
-
-
-def _measured(config: Config, batch_sizes: Sequence[int]) -> list[str]:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=spawn) as pool:
-        found = pool.submit(measure, config, batch_sizes).result()
-    return [f"{one[0] / 2**30:.1f}, {one[1]:.1f} img/s" if one else "does not fit" for one in found]
-
-
-if __name__ == "__main__":
-    flags.DEFINE_string(
-        "model_name", "efficientdet-d0", "efficientdet-d0 ... d7x, lite0 ... lite4."
-    )
-    flags.DEFINE_string(
-        "image_size", None, "512 or 1280x384 (width x height); default: the model's."
-    )
-    flags.DEFINE_integer("num_classes", 8, "Classes.", lower_bound=1)
-    flags.DEFINE_multi_string("hparams", [], "Hyper-parameters, as for main.py.")
-    flags.DEFINE_list("batch_sizes", ["1", "2", "4", "8", "16"], "Images in a micro-batch.")
-    flags.DEFINE_bool("measure", False, "Run real steps instead, on the GPU if there is one.")
-    sys.exit(command.run(main))
