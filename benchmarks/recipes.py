@@ -31,7 +31,6 @@ from rich.progress import track
 
 from efficientdet import backend
 from efficientdet.atomic import atomic_open
-from efficientdet.checkpoint.manager import Checkpoints, Progress
 from efficientdet.config import Config, flatten, parse_hparams
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.label_map import LabelMap
@@ -41,9 +40,10 @@ from efficientdet.evaluation import bootstrap
 from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.folders import CLASS_NAMES, read_result_folder
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, read_truths
-from efficientdet.inference.thresholds import Thresholds
 from efficientdet.input.record_index import RecordIndex
 from efficientdet.input.record_set import RecordSet
+from efficientdet.run.checkpoints import Checkpoints, Progress
+from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
 

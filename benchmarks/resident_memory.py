@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.commands import runner as command
+from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.synthetic.scenes import render_set
 
 # isort: split

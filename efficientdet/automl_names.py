@@ -5,7 +5,8 @@ one line that says why it does nothing here, or refused with what to do instead.
 of its main.py and hparams_config.py over all their versions, and of the flags of tf2/train.py.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from absl import flags
 
 from efficientdet.errors import UsageError
 
-Say = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ def define_flags() -> None:
             flags.DEFINE_string(name, None, f"AutoML's: {rule.why}.")
 
 
-def check_flags(values: flags.FlagValues, say: Say) -> None:
+def check_flags(values: flags.FlagValues) -> None:
     """Tells of each flag that was given and does nothing here.
 
     Raises:
@@ -280,7 +281,7 @@ def check_flags(values: flags.FlagValues, say: Say) -> None:
     for name, rule in FLAGS.items():
         if not rule.honoured and values[name].value is not None:
             rule.check(f"--{name}", values[name].value)
-            say(Unused(f"--{name}", values[name].value, rule).line())
+            logger.info(Unused(f"--{name}", values[name].value, rule).line())
 
 
 def sort_out(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Unused]]:
@@ -302,7 +303,7 @@ def sort_out(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Unused]]:
     return kept, unused
 
 
-def honour(values: Mapping[str, Any], say: Say, *, typed: bool) -> dict[str, Any]:
+def honour(values: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
     """Hyper-parameters as they are named here; one line for each that changes nothing.
 
     Args:
@@ -319,6 +320,6 @@ def honour(values: Mapping[str, Any], say: Say, *, typed: bool) -> dict[str, Any
         if typed or one.rule is not _FLAG:  # AutoML's own files hold some of its flags
             one.rule.check(one.key, one.value)
         if (typed or one.rule.asks(one.value)) and one.rule not in told:
-            say(one.line())
+            logger.info(one.line())
             told.append(one.rule)  # label_map has a key for each class
     return kept

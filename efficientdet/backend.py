@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -220,13 +221,24 @@ def device() -> str:
 def peak_memory() -> int:
     """Most bytes so far at once: on the GPU, or of this process where there is none."""
     if not has_gpu():
-        import resource  # not on Windows
+        import resource  # here and below: not on Windows
 
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if IS_JAX:
         return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
     return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+
+
+def resident_mb() -> float:
+    """Memory of this process in MB: now, where /proc tells, else its peak so far."""
+    import resource
+
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def limit_memory(megabytes: int) -> None:

@@ -233,11 +233,11 @@ def parse_image_size(value: int | str) -> tuple[int, int]:
     return sides[-1], sides[0]
 
 
-def parse_hparams(texts: str | Iterable[str], say: automl_names.Say = print) -> dict[str, Any]:
+def parse_hparams(texts: str | Iterable[str]) -> dict[str, Any]:
     """Reads `--hparams`: `k=v` pairs, dotted keys, YAML paths, or both, separated by commas.
 
     Later entries win. `1.0*2.0*0.5` is a list; `true`/`false` and Python literals are recognised.
-    AutoML's other names are told of by `say`, or refused: see `automl_names`.
+    AutoML's other names are told of in the log, or refused: see `automl_names`.
     """
     values: dict[str, Any] = {}
     for entry in (e for t in ([texts] if isinstance(texts, str) else texts) for e in _entries(t)):
@@ -248,7 +248,7 @@ def parse_hparams(texts: str | Iterable[str], say: automl_names.Say = print) -> 
             given = load_yaml(find_yaml(entry))
         else:
             raise UsageError(f"--hparams: {entry!r} is neither key=value nor a .yaml file")
-        values |= automl_names.honour(given, say, typed=bool(equals))
+        values |= automl_names.honour(given, typed=bool(equals))
     return values
 
 

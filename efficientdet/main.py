@@ -13,6 +13,7 @@ manifest beside the records.
 nothing here, or refused with what to do instead.
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ from efficientdet.config import Config, parse_hparams
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
+logger = logging.getLogger("efficientdet.main")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "train_and_eval"], "What to do.")
 flags.DEFINE_string("model_name", None, "efficientdet-d0 ... d7x, efficientdet-lite0 ... lite4.")
 flags.DEFINE_string("model_dir", None, "Folder of the run: config, checkpoints, metrics, events.")
@@ -120,7 +122,7 @@ def main() -> None:
     if FLAGS.strategy == "gpus":
         backend.use_all_devices()
         if not backend.has_gpu():
-            print("--strategy=gpus: no GPU is seen here, it computes on the CPU")
+            logger.warning("--strategy=gpus: no GPU is seen here, it computes on the CPU")
     if FLAGS.deterministic:
         backend.make_deterministic()
     if FLAGS.mode != "eval":
@@ -138,7 +140,7 @@ def _check_flags() -> dict:
 
     Returns the hyper-parameters of the command line.
     """
-    automl_names.check_flags(FLAGS, print)
+    automl_names.check_flags(FLAGS)
     needed = {
         "model_dir": not (FLAGS.zero_shot or FLAGS.self_check),
         "train_file_pattern": FLAGS.mode != "eval",

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from efficientdet.automl_names import FLAGS, HPARAMS
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.config import Config, flatten, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
+from efficientdet.run.directory import RunDirectory
 
 # Flags of main.py and, where it has others, of tf2/train.py: of all versions.
 AUTOML_FLAGS = """

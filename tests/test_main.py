@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.commands import installed
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
 from efficientdet.inference.prediction import predict
+from efficientdet.run.directory import RunDirectory
 
 TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
 EVAL = ("--mode=eval", "--model_dir=run", "--val_file_pattern=train.record")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientdet.checkpoint.manager import Checkpoints
+from efficientdet.run.checkpoints import Checkpoints
 from efficientdet.synthetic.scenes import render_set
 
 HPARAMS = (

@@ -1,6 +1,7 @@
 """Hyper-parameters that weights bring along: a run from them begins with these."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,24 @@ import numpy as np
 from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 _INPUT = ("mean_rgb", "stddev_rgb")  # the rest of a run's config is no property of its weights
 
 
-def configure(
-    base: Config, overrides: Mapping[str, Any], ckpt: str | None, say: Callable[[str], None]
-) -> Config:
+def configure(base: Config, overrides: Mapping[str, Any], ckpt: str | None) -> Config:
     """`base` with what the weights at `ckpt` were trained with, and then with `overrides`.
 
     Args:
         base: the model's own configuration.
         overrides: what the user said; flat keys.
         ckpt: see `trained_with`.
-        say: receives one line if the checkpoint decided something.
     """
     wanted = trained_with(ckpt) if ckpt else {}
     config = base.override(wanted | dict(overrides))
     before, after = (flatten(c.to_dict()) for c in (base.override(overrides), config))
     if changed := [f"{key}={after[key]}" for key in wanted if before[key] != after[key]]:
-        say(f"{ckpt} was trained with {', '.join(changed)}, which is taken over")
+        logger.info(f"{ckpt} was trained with {', '.join(changed)}, which is taken over")
     return config
 
 

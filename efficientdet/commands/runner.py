@@ -14,6 +14,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from efficientdet import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
+from efficientdet.console import log_to_console
 from efficientdet.errors import Stopped, UsageError, UserError, one_line
 
 
@@ -71,6 +72,7 @@ def _unknown_flag(error: flags.UnrecognizedFlagError, argv: Sequence[str]) -> st
 def _start(main: Callable[[], None], argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
+    log_to_console()
     main()
 
 

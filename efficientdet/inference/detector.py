@@ -1,6 +1,7 @@
 """Images -> detections: the network with its post-processing, compiled once."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.model.postprocess import postprocess
 
+logger = logging.getLogger(__name__)
+
 EVAL_NMS_INPUTS = 5000  # (anchor, class) pairs that AutoML's evaluation keeps before NMS
 
 Batch = Mapping[str, np.ndarray]
@@ -30,20 +33,18 @@ class Detector:
     Args:
         model: from `build_detector`.
         config: as the model was built with; `max_nms_inputs=0` becomes AutoML's 5000 of evaluation.
-        say: receives one line when memory ran out.
 
     Attributes:
         values: (trainables, non-trainables) to run with; at first the model's own. The trainer sets
             its averages here, without touching the weights that it trains.
     """
 
-    def __init__(self, model: keras.Model, config: Config, say: Callable[[str], None] = print):
+    def __init__(self, model: keras.Model, config: Config):
         nms = dataclasses.replace(
             config.nms_configs, max_nms_inputs=config.nms_configs.max_nms_inputs or EVAL_NMS_INPUTS
         )
         self._model, self._config = model, dataclasses.replace(config, nms_configs=nms)
         self.values = _values_of(model)
-        self._say = say
         self._most: int | None = None  # images at once
         self._anchors = Anchors(config).boxes
         self._detect = backend.compile_pure(self._pure_detect)
@@ -105,7 +106,7 @@ class Detector:
                 "image_size or model"
             )
         self._most = size // 2
-        self._say(f"out of memory with {size} images at once: going on with {self._most}")
+        logger.info(f"out of memory with {size} images at once: going on with {self._most}")
 
     def _outputs(self, trainables: list, statistics: list, images: Any) -> tuple[list, list]:
         outputs, _ = self._model.stateless_call(trainables, statistics, images, training=False)

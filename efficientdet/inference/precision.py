@@ -1,9 +1,11 @@
 """In which number format a run computes."""
 
-from collections.abc import Callable
+import logging
 
 from efficientdet import backend
 from efficientdet.config import Config
+
+logger = logging.getLogger(__name__)
 
 
 def compute_policy(config: Config) -> str:
@@ -16,12 +18,12 @@ def compute_policy(config: Config) -> str:
     return "mixed_bfloat16" if backend.has_bfloat16() else "mixed_float16"
 
 
-def explain_precision(config: Config, say: Callable[[str], None]) -> None:
+def explain_precision(config: Config) -> None:
     """Says when a GPU is not used, and when mixed precision was asked for without one."""
     if backend.misses_a_gpu():
-        say(
-            "warning: this machine has an NVIDIA driver, but no GPU is seen and all is computed on "
+        logger.warning(
+            "this machine has an NVIDIA driver, but no GPU is seen and all is computed on "
             "the CPU; bash scripts/gpu_check.sh says why (CUDA_VISIBLE_DEVICES=-1 means the CPU)"
         )
     if config.mixed_precision and not backend.has_gpu():
-        say("mixed_precision=True: no GPU here, computing in float32")
+        logger.info("mixed_precision=True: no GPU here, computing in float32")

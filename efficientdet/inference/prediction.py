@@ -1,26 +1,28 @@
 """Detects in image files with a trained run, and writes what it found."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.checkpoint.stored import require
-from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import Detector
 from efficientdet.inference.scoring import load_model, load_weights, newest_checkpoint
-from efficientdet.inference.thresholds import DEFAULT, thresholds_of
 from efficientdet.input.images import RecordImage, find_images, image_batches
+from efficientdet.run.directory import RunDirectory
+from efficientdet.run.thresholds import DEFAULT, thresholds_of
 from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.drawing import save_image
+
+logger = logging.getLogger(__name__)
 
 
 def predict(
@@ -46,18 +48,17 @@ def predict(
             checkpoint's evaluation.
     """
     console = Console()
-    say = printer(console)
-    run = RunDirectory(model_dir, say)
+    run = RunDirectory(model_dir)
     path = ckpt or newest_checkpoint(run.path, to="predict with")
     require(str(path))  # before anything slow
     paths = find_images(images, image_list)[:max_images]
     _require_distinct_names(paths)
     label_map = run.label_map(None)
     config = run.config(model_name, overrides, label_map, ckpt)
-    model = load_model(config, say)
-    load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
-    detector = Detector(model, config, say)
-    thresholds = _thresholds(path, run, label_map, min_score, say)
+    model = load_model(config)
+    load_weights(model, path, config, label_map=label_map, classes=ckpt_classes)
+    detector = Detector(model, config)
+    thresholds = _thresholds(path, run, label_map, min_score)
     folder = Path(output_dir)
     found: list[FrameDetections] = []
     steps = track(
@@ -75,7 +76,9 @@ def predict(
             save_image(picture, folder / f"{frame.source_id}.png")
     write_kitti(folder / "results", found, label_map)
     write_coco(folder / "detections.json", found)
-    say(f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json")
+    logger.info(
+        f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json"
+    )
 
 
 def _require_distinct_names(paths: Sequence[Path | RecordImage]) -> None:
@@ -93,11 +96,10 @@ def _thresholds(
     run: RunDirectory,
     label_map: LabelMap,
     min_score: float | None,
-    say: Callable[[str], None],
 ) -> dict[int, float]:
     """Class id -> score from which boxes are drawn."""
     if min_score is not None:
         return dict.fromkeys(label_map.names, min_score)
     best, line = thresholds_of(checkpoint, run.path)
-    say(line)
+    logger.info(line)
     return {i: best.get(name, DEFAULT) for i, name in label_map.names.items()}

@@ -1,7 +1,8 @@
 """Scores a checkpoint on records, once or as new ones appear; also a COCO model as it is."""
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,15 @@ import keras
 from rich.console import Console
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX
-from efficientdet.checkpoint.manager import Checkpoints, hold
 from efficientdet.checkpoint.restore import restore
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.checkpoint.stored import require
 from efficientdet.checkpoint.trained_with import check_input, configure
 from efficientdet.config import Config
-from efficientdet.console import printer
 from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation import zero_shot as class_map
 from efficientdet.evaluation.evaluate import evaluate as judge
 from efficientdet.evaluation.frames import read_truths
 from efficientdet.evaluation.self_check import check_table, self_check
-from efficientdet.inference.curve import Curve, own_prefix
 from efficientdet.inference.detector import Detector
 from efficientdet.inference.precision import compute_policy, explain_precision
 from efficientdet.inference.validation import (
@@ -33,6 +30,11 @@ from efficientdet.inference.validation import (
 )
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.detector import build_detector
+from efficientdet.run.checkpoints import Checkpoints, hold
+from efficientdet.run.curve import EvaluationCurve, own_prefix
+from efficientdet.run.directory import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 COCO_CLASSES = 90
 
@@ -59,40 +61,41 @@ def evaluate(
         watch_seconds: look for a newer checkpoint so often, until interrupted; None: once.
     """
     console = Console()
-    say = printer(console)
-    run = RunDirectory(model_dir, say)
-    records = RecordSet.open(val_pattern, label_map_path, say, run.stored_label_map)
+    run = RunDirectory(model_dir)
+    records = RecordSet.open(val_pattern, label_map_path, run.stored_label_map)
     if watch_seconds is not None and not ckpt:
-        _await_checkpoint(run.path, watch_seconds, say)
+        _await_checkpoint(run.path, watch_seconds)
     label_map = run.label_map(records.label_map)
     config = run.config(model_name, overrides, label_map, ckpt)
     path = ckpt or newest_checkpoint(run.path)
     require(str(path))  # before anything slow
-    model = load_model(config, say)
-    count = obeyed("eval_samples", eval_samples, records.num_examples, say)
+    model = load_model(config)
+    count = obeyed("eval_samples", eval_samples, records.num_examples)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
     evaluation = EpochEvaluation(validator, run.path / "eval")
-    curve: Curve | None = None
+    curve: EvaluationCurve | None = None
 
     def score() -> Evaluated:
-        load_weights(model, path, config, say, label_map=label_map, classes=ckpt_classes)
+        load_weights(model, path, config, label_map=label_map, classes=ckpt_classes)
         return evaluation(model, config, Detector(model, config).values, path)
 
     while True:
         own = own_prefix(path, run)
         if own is None:
-            say(f"{path} was not trained in {run.path}: it gets no part in its curve and archive")
+            logger.info(
+                f"{path} was not trained in {run.path}: it gets no part in its curve and archive"
+            )
             score()
         else:
             path = own
-            curve = curve or Curve(run.path, _best_metric(config, overrides, validator, say), say)
+            curve = curve or EvaluationCurve(run.path, _best_metric(config, overrides, validator))
             try:
                 with hold(own) as checkpoint:
                     curve.add(checkpoint, score(), evaluation.kept)
             except UserError:
                 if Path(f"{own}{INDEX_SUFFIX}").exists():
                     raise
-                say(f"{own} is gone, training has newer ones")
+                logger.info(f"{own} is gone, training has newer ones")
                 path = newest_checkpoint(run.path)
                 continue
         if watch_seconds is None:
@@ -116,23 +119,22 @@ def zero_shot(
 ) -> None:
     """Judges a 90-class COCO checkpoint on KITTI through a class map, and without one."""
     console = Console()
-    say = printer(console)
-    records = RecordSet.open(val_pattern, label_map_path, say)
+    records = RecordSet.open(val_pattern, label_map_path)
     entries = class_map.read_class_map(class_map_path)
     name = model_name or "efficientdet-d1"
     overrides = dict(overrides) | {"num_classes": COCO_CLASSES}
-    config = configure(Config.for_model(name), overrides, ckpt, say)
+    config = configure(Config.for_model(name), overrides, ckpt)
     require(ckpt)
-    model = load_model(config, say)
-    load_weights(model, ckpt, config, say)
-    count = obeyed("eval_samples", eval_samples, records.num_examples, say)
+    model = load_model(config)
+    load_weights(model, ckpt, config)
+    count = obeyed("eval_samples", eval_samples, records.num_examples)
     validator = Validator(records, config, batch_size, num_images=count, console=console)
-    detections = validator.detect(Detector(model, config, say))
+    detections = validator.detect(Detector(model, config))
     mapped = class_map.to_kitti(detections, entries, records.label_map)
     console.print(mapped.table())
-    say("\nwith the class map:")
+    logger.info("\nwith the class map:")
     judge(validator.truths, mapped.detections, mapped.label_map).print_table(console)
-    say("\nwithout it, COCO ids read as KITTI ids (what a bare evaluation does):")
+    logger.info("\nwithout it, COCO ids read as KITTI ids (what a bare evaluation does):")
     plain = class_map.without_map(detections, records.label_map)
     judge(validator.truths, plain, records.label_map).print_table(console)
 
@@ -144,7 +146,7 @@ def check_metrics(val_pattern: str, label_map_path: str | None) -> None:
         UserError: one did not.
     """
     console = Console()
-    records = RecordSet.open(val_pattern, label_map_path, printer(console))
+    records = RecordSet.open(val_pattern, label_map_path)
     truths = read_truths(records.files, records.label_map)
     checks = self_check(truths, records.label_map)
     console.print(check_table(checks))
@@ -152,16 +154,14 @@ def check_metrics(val_pattern: str, label_map_path: str | None) -> None:
         raise UserError(f"{val_pattern}: the ground truth judged against itself is not perfect")
 
 
-def load_model(config: Config, say: Callable[[str], None]) -> keras.Model:
+def load_model(config: Config) -> keras.Model:
     """A model of `config`, with random weights, in the precision that the device gains from."""
-    explain_precision(config, say)
+    explain_precision(config)
     keras.config.set_dtype_policy(compute_policy(config))
     return build_detector(config)
 
 
-def load_weights(
-    model: keras.Model, path: str | Path, config: Config, say: Callable[[str], None], **how: Any
-) -> None:
+def load_weights(model: keras.Model, path: str | Path, config: Config, **how: Any) -> None:
     """Restores all of `model`; for `how` see `restore`.
 
     Raises:
@@ -171,27 +171,25 @@ def load_weights(
     check_input(str(path), config)
     report = restore(model, str(path), config, **how)
     report.require_complete()
-    say(report.line())
+    logger.info(report.line())
 
 
-def _best_metric(
-    config: Config, overrides: Mapping[str, Any], validator: Validator, say: Callable[[str], None]
-) -> str | None:
+def _best_metric(config: Config, overrides: Mapping[str, Any], validator: Validator) -> str | None:
     """By which a best checkpoint is kept; None where the run's metric is none of these records."""
     try:
         check_metric(config.best_metric, validator.metric_names)
     except UsageError as error:
         if "best_metric" in overrides:
             raise
-        say(f"no checkpoint is kept as the best: {error}")
+        logger.info(f"no checkpoint is kept as the best: {error}")
         return None
     return config.best_metric
 
 
-def _await_checkpoint(model_dir: Path, seconds: float, say: Callable[[str], None]) -> None:
+def _await_checkpoint(model_dir: Path, seconds: float) -> None:
     """Sleeps until training has saved its first one."""
     if not Checkpoints(model_dir).steps():
-        say(f"{model_dir}: no checkpoint yet; looking again every {seconds} seconds")
+        logger.info(f"{model_dir}: no checkpoint yet; looking again every {seconds} seconds")
     while not Checkpoints(model_dir).steps():
         time.sleep(seconds)
 

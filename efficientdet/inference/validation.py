@@ -1,7 +1,8 @@
 """One evaluation: the network over all validation records, losses, both metrics, a picture."""
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,20 +16,21 @@ from rich.progress import track
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
-from efficientdet.console import printer
 from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import Detector, thresholds
-from efficientdet.inference.thresholds import Thresholds
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
+from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
+
+logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, np.ndarray]
 Weights = tuple[list, list]
@@ -80,7 +82,7 @@ class Validator:
         num_images: int,
         console: Console,
     ):
-        self._config, self._console, self.say = config, console, printer(console)
+        self._config, self._console = config, console
         self.label_map = records.label_map
         self._pipeline = InputPipeline(
             records.files,
@@ -206,7 +208,7 @@ class EpochEvaluation:
         """Evaluates `model` with `values`: (trainables, non-trainables) of `checkpoint`."""
         identity = identify(checkpoint)  # now: training may drop it meanwhile
         if model is not self._model:
-            self._model, self._detector = model, Detector(model, config, self._validator.say)
+            self._model, self._detector = model, Detector(model, config)
         self._detector.values = values
         evaluated = self._validator(self._detector)
         self._validator.show(evaluated)
@@ -228,8 +230,8 @@ def check_metric(name: str, known: Sequence[str]) -> None:
         )
 
 
-def obeyed(name: str, said: int | None, found: int, say: Callable[[str], None]) -> int:
+def obeyed(name: str, said: int | None, found: int) -> int:
     """What the flag `name` says, with one warning where the records say something else."""
     if said is not None and said != found:
-        say(f"warning: --{name}={said}, the records hold {found}; going by the flag")
+        logger.warning(f"--{name}={said}, the records hold {found}; going by the flag")
     return said or found

@@ -6,7 +6,8 @@ would have seen, and skipping batches reads nothing.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from efficientdet.input.balance import epoch_order, repeat_factors
 from efficientdet.input.donors import Donors
 from efficientdet.input.geometry import IGNORE, Sample
 from efficientdet.input.record_index import RecordIndex, RecordObjects
+
+logger = logging.getLogger(__name__)
 
 _PREFETCH = 2  # batches: a batch of 64 at 1280x384 is 377 MB
 
@@ -69,7 +72,6 @@ class InputPipeline:
         max_instances: M, at least the objects of the fullest record. Ignore regions beyond it are
             dropped; so are objects beyond it that mosaic brought together.
         seed: of order and augmentations.
-        say: receives a line about each part of the config that these records cannot follow.
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
             means all records once. A pass of the pipeline is longer where frames are repeated.
 
@@ -88,7 +90,6 @@ class InputPipeline:
         max_instances: int,
         seed: int = 0,
         examples_per_epoch: int | None = None,
-        say: Callable[[str], None] = print,
     ):
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
@@ -106,7 +107,7 @@ class InputPipeline:
         self._mosaic_images = mixed_epochs * steps * batch_size
         if training:
             for line in self._what_is_off(balanced, pasting):
-                say(f"warning: {line}")
+                logger.warning(f"{line}")
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)

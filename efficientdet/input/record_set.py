@@ -1,6 +1,7 @@
 """The records that a pattern names, and the facts about them that a run needs."""
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UserError
 from efficientdet.input.record_index import RecordIndex, RecordObjects
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class RecordSet:
         cls,
         pattern: str,
         label_map_path: str | None = None,
-        say: Callable[[str], None] = print,
         of_run: LabelMap | None = None,
     ) -> "RecordSet":
         """Finds the files; without a manifest, counts what is in them (one pass over the files).
@@ -56,7 +58,7 @@ class RecordSet:
                     f"{label_map_path} says {named}; leave out --label_map_path, or "
                     "convert with it"
                 )
-            _warn_of_unchosen(pattern, manifest, say)
+            _warn_of_unchosen(pattern, manifest)
             most = manifest.max_objects_per_image
             return cls(files, manifest.label_map, manifest.num_examples, most, manifest)
         label_map = named or of_run or LabelMap.kitti()
@@ -65,7 +67,7 @@ class RecordSet:
             if of_run
             else "KITTI's eight classes (name yours with --label_map_path)"
         )
-        say(f"{pattern}: no manifest; class ids are read as {source}")
+        logger.info(f"{pattern}: no manifest; class ids are read as {source}")
         objects = RecordIndex(files).objects()
         _require_ids(pattern, objects, label_map)
         return cls(files, label_map, len(objects), max(len(o.classes) for o in objects), None)
@@ -84,13 +86,13 @@ def _require_ids(pattern: str, objects: Iterable[RecordObjects], label_map: Labe
                 )
 
 
-def _warn_of_unchosen(pattern: str, manifest: Manifest, say: Callable[[str], None]) -> None:
+def _warn_of_unchosen(pattern: str, manifest: Manifest) -> None:
     """Records were made that kept classes which --classes had left without an object."""
     chosen = manifest.options.get("classes")
     named = [name for names in manifest.label_map.types for name in names]
     if chosen and (unchosen := [name for name in named if name not in chosen]):
-        say(
-            f"warning: {pattern} was made with --classes={','.join(chosen)}, but its label map has "
+        logger.warning(
+            f"{pattern} was made with --classes={','.join(chosen)}, but its label map has "
             f"{', '.join(unchosen)}, too, which no detector learns and AP counts as missed; "
             "convert again, with --overwrite"
         )

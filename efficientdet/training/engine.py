@@ -1,6 +1,7 @@
 """A model with the state and the compiled step that train it; rebuilt when memory runs out."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Collection, Mapping
 
 import keras
@@ -17,6 +18,8 @@ from efficientdet.training.optimizers import make_optimizer
 from efficientdet.training.train_state import TrainState
 from efficientdet.training.train_step import TrainStep
 
+logger = logging.getLogger(__name__)
+
 LARGEST_BATCH = 64
 
 
@@ -25,7 +28,6 @@ class Learner:
 
     Args:
         config: with `is_training_bn` decided for its micro-batch.
-        say: receives one line for everything the user should know.
         changed: receives the config when the ladder changed it.
     """
 
@@ -33,10 +35,9 @@ class Learner:
         self,
         config: Config,
         *,
-        say: Callable[[str], None] = print,
         changed: Callable[[Config], None] = lambda config: None,
     ):
-        self.config, self._say, self._changed = config, say, changed
+        self.config, self._changed = config, changed
         self._heads_only = False
         self._restored: Collection[str] | None = None
         self.build()
@@ -85,7 +86,7 @@ class Learner:
             self._heads_only = heads_only
             self.compile_step()
             what = "the heads alone" if heads_only else "all parts"
-            self._say(f"from here on {what} are trained")
+            logger.info(f"from here on {what} are trained")
 
     def update(
         self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
@@ -142,7 +143,7 @@ class Learner:
             steps = self.config.grad_accum_steps
             least = f"{size} images in {steps} micro-batches" if size > 1 else "one image"
             raise UserError(f"out of memory with {least}; say {self.config.name} a smaller input")
-        self._say(f"--train_batch_size=auto: {fits} images fit")
+        logger.info(f"--train_batch_size=auto: {fits} images fit")
         return fits
 
     def _make_room(self, batch_size: int) -> None:
@@ -155,13 +156,12 @@ class Learner:
                 "(`python -m efficientdet.commands.memory` prints what fits)"
             )
         changes, line = rung
-        self._say(f"out of memory: {line}; the step is done again")
+        logger.info(f"out of memory: {line}; the step is done again")
         arrays = self.state.arrays()
         self.config = decide_batch_norm(
             dataclasses.replace(self.config, **changes),
             batch_size,
             loaded=self._restored is not None,
-            say=self._say,
         )
         self._changed(self.config)
         del self.step, self.state, self.model

@@ -1,18 +1,18 @@
 """What fits on the device: the ladder that is taken when a step runs out of memory."""
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from typing import Any
 
 from efficientdet import backend
 from efficientdet.config import Config
 
+logger = logging.getLogger(__name__)
+
 FROZEN_BN_BELOW = 8  # images in a micro-batch
 
 
-def decide_batch_norm(
-    config: Config, batch_size: int, *, loaded: bool, say: Callable[[str], None]
-) -> Config:
+def decide_batch_norm(config: Config, batch_size: int, *, loaded: bool) -> Config:
     """Freezes BatchNorm statistics where nobody said what to do; at the start and at every rung.
 
     Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
@@ -26,7 +26,7 @@ def decide_batch_norm(
     micro = max(1, batch_size // config.grad_accum_steps)
     if config.is_training_bn is not None or not loaded or micro >= FROZEN_BN_BELOW:
         return config
-    say(f"BatchNorm statistics are frozen: {micro} images in a micro-batch are too few")
+    logger.info(f"BatchNorm statistics are frozen: {micro} images in a micro-batch are too few")
     return dataclasses.replace(config, is_training_bn=False)
 
 

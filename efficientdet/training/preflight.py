@@ -1,7 +1,8 @@
 """A look at records, anchors and disk before the first step: seconds now, or a night later."""
 
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -16,18 +17,16 @@ from efficientdet.model import targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.visualize.drawing import class_colour, draw_boxes, save_image, sheet
 
+logger = logging.getLogger(__name__)
+
 LOST_SHARE = 0.10
 BYTES_A_WEIGHT = 4 * 3  # the weight, its average, its momentum
 # Of a set on purpose the same as the other (overfitting a few images), only a word.
 HARMLESS = (checks.LEAK, checks.DRIVES)
 PICTURED = 4
 
-Say = Callable[[str], None]
 
-
-def check_records(
-    records: RecordSet, validation: RecordSet | None, *, config: Config, say: Say
-) -> None:
+def check_records(records: RecordSet, validation: RecordSet | None, *, config: Config) -> None:
     """Looks at every record (not at its pixels), and at what the anchors can see of its objects.
 
     Raises:
@@ -45,7 +44,7 @@ def check_records(
     harmful = [problem for problem in report.problems if problem.kind not in HARMLESS]
     for problem in report.problems:
         if problem not in harmful:
-            say(f"warning: {problem.kind}: {problem.where}: {problem.what}")
+            logger.warning(f"{problem.kind}: {problem.where}: {problem.what}")
     if harmful:
         report.problems = harmful
         raise UserError(
@@ -55,7 +54,7 @@ def check_records(
     objects = report.sets[0].statistics.objects
     objects = objects[objects.trained]
     coverage = measure(objects, Anchors(config).boxes, config.image_hw)
-    _tell_coverage(coverage.missed, len(objects), config, say)
+    _tell_coverage(coverage.missed, len(objects), config)
 
 
 def check_disk(model: keras.Model, model_dir: Path, *, keep: int) -> None:
@@ -102,17 +101,17 @@ def draw_batch(batch: Mapping[str, np.ndarray], path: Path, *, config: Config) -
     save_image(sheet(pictures[:PICTURED], columns=2, captions=captions[:PICTURED]), path)
 
 
-def _tell_coverage(missed: Mapping[str, float], count: int, config: Config, say: Say) -> None:
+def _tell_coverage(missed: Mapping[str, float], count: int, config: Config) -> None:
     parts = ", ".join(f"{group} {share:.0%}" for group, share in missed.items() if group != "all")
     line = (
         f"{missed['all']:.1%} of {count} objects have no anchor of IoU 0.5 at {config.image_size} "
         f"with anchor_scale {config.anchor_scale} ({parts})"
     )
     if missed["all"] <= LOST_SHARE:
-        say(line)
+        logger.info(line)
         return
-    say(
-        f"warning: {line}. They will hardly be learnt. --hparams=configs/kitti_d0.yaml "
+    logger.warning(
+        f"{line}. They will hardly be learnt. --hparams=configs/kitti_d0.yaml "
         "(image_size=1280x384, anchor_scale=2) sees more; inspect_tfrecord.py "
         "--image_size=... compares sizes and proposes anchors"
     )

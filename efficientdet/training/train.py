@@ -1,5 +1,6 @@
 """Puts a training run together: records, configuration, weights, loop."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,25 +12,27 @@ import numpy as np
 from rich.console import Console
 
 from efficientdet import backend
-from efficientdet.checkpoint.manager import Checkpoints
-from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.checkpoint.report import REPORT_FILE, RestoreReport, read_restored_names
 from efficientdet.checkpoint.restore import restore
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
-from efficientdet.console import printer
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
 from efficientdet.inference.precision import explain_precision
 from efficientdet.inference.validation import EpochEvaluation, Validator, check_metric, obeyed
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
+from efficientdet.run.callbacks import MetricsFile, TensorBoard
+from efficientdet.run.checkpoints import Checkpoints
+from efficientdet.run.directory import RunDirectory
+from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training import preflight as before_start
-from efficientdet.training.callbacks import MetricsFile, ProgressBar, TensorBoard
 from efficientdet.training.engine import Learner
 from efficientdet.training.fallback import decide_batch_norm
+from efficientdet.training.progress_bar import ProgressBar
 from efficientdet.training.trainer import Plan, Trainer
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH = 64  # AutoML's
 
@@ -94,21 +97,20 @@ def train(
         max_minutes: end after so much training, earlier starts of the run counted; None: never.
     """
     console = Console()
-    say = printer(console)
-    run = RunDirectory(model_dir, say)
-    records = RecordSet.open(train_pattern, label_map_path, say, run.stored_label_map)
+    run = RunDirectory(model_dir)
+    records = RecordSet.open(train_pattern, label_map_path, run.stored_label_map)
     label_map = run.label_map(records.label_map)
     validation = None
     if val_pattern:
-        validation = RecordSet.open(val_pattern, label_map_path, say, label_map)
+        validation = RecordSet.open(val_pattern, label_map_path, label_map)
         if validation.label_map != label_map:
             raise UserError(
                 f"{val_pattern} was made with the classes {validation.label_map}, {train_pattern} "
                 f"with {label_map}; convert both with the same --label_map_path and --classes"
             )
     config = run.config(model_name, overrides, label_map, start.path)
-    checkpoints = Checkpoints(run.path, keep=keep, warn=say)
-    batch_size = _known_batch(batch_size, checkpoints, say)
+    checkpoints = Checkpoints(run.path, keep=keep)
+    batch_size = _known_batch(batch_size, checkpoints)
     if batch_size and batch_size % config.grad_accum_steps:
         raise UsageError(
             f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
@@ -120,24 +122,24 @@ def train(
     _check_batch(batch_size or unit, records, config)
     if batch_size or not resuming:  # auto: likely a small card, and when resuming the same again
         loaded = read_restored_names(run.path) is not None if resuming else start.path is not None
-        config = decide_batch_norm(config, batch_size or 1, loaded=loaded, say=say)
-    explain_precision(config, say)
+        config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
+    explain_precision(config)
     if preflight:
-        before_start.check_records(records, validation, config=config, say=say)
+        before_start.check_records(records, validation, config=config)
     evaluate = None
     if validation:
-        count = obeyed("eval_samples", eval_samples, validation.num_examples, say)
+        count = obeyed("eval_samples", eval_samples, validation.num_examples)
         validator = Validator(
             validation, config, eval_batch_size, num_images=count, console=console
         )
         check_metric(config.best_metric, validator.metric_names)
         evaluate = EpochEvaluation(validator, run.path / "eval")
 
-    learner = Learner(config, say=say, changed=lambda changed: run.write(changed, label_map))
+    learner = Learner(config, changed=lambda changed: run.write(changed, label_map))
     batch_size = batch_size or learner.largest_batch(
         *config.image_hw, records.max_objects, multiple_of=unit, at_most=records.num_examples
     )
-    examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples, say)
+    examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples)
     plan = Plan(
         batch_size,
         steps_per_epoch=max(1, examples // batch_size),
@@ -146,7 +148,7 @@ def train(
         best_metric=config.best_metric,
         max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
     )
-    batches = _training_batches(records, config, batch_size, examples, say)
+    batches = _training_batches(records, config, batch_size, examples)
     if preflight:
         before_start.check_disk(learner.model, run.path, keep=keep)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
@@ -160,17 +162,16 @@ def train(
         batches=batches,
         evaluate=evaluate,
         callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
-        say=say,
     )
     _resume_or_load(trainer, start, run, label_map, console)
     run.write(config, label_map)  # from here on it is a run: all that could be refused was
-    say(_headline(learner, plan, records))
+    logger.info(_headline(learner, plan, records))
     if max_minutes is not None:
-        say(_time_and_rate(config, max_minutes))
+        logger.info(_time_and_rate(config, max_minutes))
     console.print(learner.freeze_report.table())
     trainer.fit()
     progress = trainer.progress
-    say(
+    logger.info(
         f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
         f"checkpoints and metrics in {run.path}"
     )
@@ -180,12 +181,11 @@ def _resume_or_load(
     trainer: Trainer, start: Start, run: RunDirectory, label_map: LabelMap, console: Console
 ) -> None:
     """Brings the learner to the run's newest checkpoint, else to the weights to start from."""
-    say = printer(console)
     if trainer.resume():
         trainer.learner.started_from(read_restored_names(run.path))
         if start.path:
-            say(f"{start.path} is not read again: the run is past its start")
-        say(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
+            logger.info(f"{start.path} is not read again: the run is past its start")
+        logger.info(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
     elif start.path:
         report = start.load_into(trainer.learner, label_map)
         console.print(report.table())
@@ -194,9 +194,7 @@ def _resume_or_load(
         (run.path / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
 
 
-def _known_batch(
-    asked: int | Literal["auto"] | None, checkpoints: Checkpoints, say: Callable[[str], None]
-) -> int | None:
+def _known_batch(asked: int | Literal["auto"] | None, checkpoints: Checkpoints) -> int | None:
     """Images an update, as far as known before there is a model; None: what fits must be tried.
 
     A run that goes on keeps its own, so that its optimisation stays the same.
@@ -206,11 +204,15 @@ def _known_batch(
     loaded = checkpoints.load_latest()
     if loaded and loaded[1].batch_size:
         stored = loaded[1].batch_size
-        say(f"going on with the run's batch of {stored} images; --train_batch_size changes it")
+        logger.info(
+            f"going on with the run's batch of {stored} images; --train_batch_size changes it"
+        )
         return stored
     if asked is None:
         if loaded:
-            say(f"the run's checkpoint does not tell its batch: going on with {DEFAULT_BATCH}")
+            logger.info(
+                f"the run's checkpoint does not tell its batch: going on with {DEFAULT_BATCH}"
+            )
         return DEFAULT_BATCH
     if not backend.has_gpu():
         raise UsageError(
@@ -237,7 +239,6 @@ def _training_batches(
     config: Config,
     batch_size: int,
     examples_per_epoch: int,
-    say: Callable[[str], None],
 ) -> Callable[[int, int], Iterator[Mapping[str, np.ndarray]]]:
     pipeline = InputPipeline(
         records.files,
@@ -248,7 +249,6 @@ def _training_batches(
         max_instances=_instances(records, config),
         seed=config.seed,
         examples_per_epoch=examples_per_epoch,
-        say=say,
     )
     return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
 

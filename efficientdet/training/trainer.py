@@ -1,6 +1,7 @@
 """The training loop: epochs of steps, saved, evaluated, resumed, and guarded against NaN."""
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,16 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from efficientdet.atomic import atomic_path
-from efficientdet.checkpoint.manager import Checkpoints, Progress, hold
-from efficientdet.checkpoint.scoreboard import Scoreboard
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.validation import EpochEvaluation
-from efficientdet.training.callbacks import Callback
+from efficientdet.run.callbacks import Callback
+from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.scoreboard import Scoreboard
 from efficientdet.training.engine import Learner
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
 from efficientdet.training.train_state import EMA
+
+logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, np.ndarray]
 BAD_STREAK = 3  # non-finite steps in a row before training goes back to a checkpoint
@@ -64,13 +67,12 @@ class Trainer:
         batches: Callable[[int, int], Iterator[Batch]],
         evaluate: EpochEvaluation | None,
         callbacks: Sequence[Callback] = (),
-        say: Callable[[str], None] = print,
     ):
         self.learner, self.plan, self.progress = learner, plan, Progress()
         self._checkpoints = checkpoints
-        self._scoreboard = Scoreboard(checkpoints, plan.best_metric, say)
+        self._scoreboard = Scoreboard(checkpoints, plan.best_metric)
         self._batches, self._evaluate = batches, evaluate
-        self._callbacks, self._say = callbacks, say
+        self._callbacks = callbacks
 
     @property
     def config(self) -> Config:
@@ -88,15 +90,15 @@ class Trainer:
         absent = self.learner.state.load(arrays)
         averages = [name for name in absent if name.endswith(f"/{EMA}")]
         if averages:
-            self._say(
+            logger.info(
                 f"the checkpoint has no moving average of {len(averages)} variables: it begins at "
                 "their present values"
             )
         if lacking := [name for name in absent if name not in averages]:
-            self._say(f"warning: the checkpoint lacks {len(lacking)} variables, first {lacking[0]}")
+            logger.warning(f"the checkpoint lacks {len(lacking)} variables, first {lacking[0]}")
         self.progress = progress.rescaled(self.plan.steps_per_epoch)
         if progress.steps_per_epoch != self.plan.steps_per_epoch:
-            self._say(
+            logger.info(
                 f"an epoch has {self.plan.steps_per_epoch} steps now, it had "
                 f"{progress.steps_per_epoch}: going on at the same place of the same epoch, the "
                 "learning rate follows the batch size"
@@ -127,7 +129,7 @@ class Trainer:
             with interrupt.at_once():  # all is saved; the next start evaluates again
                 self._run_evaluation()
         if self._should_stop_early():
-            self._say(
+            logger.info(
                 f"no better {self.plan.best_metric} in {self.config.early_stopping_epochs} "
                 "evaluations: stopping early"
             )
@@ -207,7 +209,7 @@ class Trainer:
         """Says so when another limit of time than at the last start raises the learning rate."""
         before, now = self._rate(self.progress.max_seconds), self._rate(self.plan.max_seconds)
         if now > before:
-            self._say(
+            logger.info(
                 f"there is more time to train than at the last start: the learning rate goes up "
                 f"again, from {before:.2g} to {now:.2g}"
             )
@@ -241,7 +243,7 @@ class Trainer:
         path = self._checkpoints.folder / "bad_batches" / f"step-{self.progress.step}.npz"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{k: np.asarray(v) for k, v in batch.items()})
-        self._say(
+        logger.info(
             f"step {self.progress.step}: loss {logs['loss']}, gradient norm "
             f"{logs['gradient_norm']}: update skipped; images {', '.join(ids)} -> {path}"
         )
@@ -261,7 +263,7 @@ class Trainer:
             self.progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0, seconds=seconds
         )
         self._save()
-        self._say(
+        logger.info(
             f"not finite {BAD_STREAK} times in a row: back to step {self.progress.step}, "
             f"learning rate x {factor:g} from here on"
         )

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.checkpoint.trained_with import check_input, configure
 from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
+from efficientdet.run.directory import RunDirectory
 from efficientdet.training import train as start
 
 D0 = Config.for_model("efficientdet-d0")

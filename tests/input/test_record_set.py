@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.config import Config
 from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
@@ -17,6 +16,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
+from efficientdet.run.directory import RunDirectory
 
 MAP = LabelMap((("Car",), ("Cyclist",)))
 

@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from rich.console import Console
-from tensorflow.core.util import event_pb2
-
-from efficientdet.checkpoint.metrics_log import MetricsLog
-from efficientdet.errors import UserError
 from efficientdet.training.callbacks import (
     MetricsFile,
     ProgressBar,
@@ -20,6 +15,11 @@ from efficientdet.training.callbacks import (
     describe,
     resident_mb,
 )
+from rich.console import Console
+from tensorflow.core.util import event_pb2
+
+from efficientdet.errors import UserError
+from efficientdet.run.metrics_log import MetricsLog
 
 NAN = float("nan")
 LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from efficientdet.checkpoint.manager import Checkpoints, Progress
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UsageError
+from efficientdet.run.checkpoints import Checkpoints, Progress
 from efficientdet.training import train as start
 
 HPARAMS = {"image_size": "128x64", "grad_accum_steps": 8}

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, read_bundle
-from efficientdet.checkpoint.manager import Checkpoints
-from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.config import Config
 from efficientdet.errors import Stopped, UserError
-from efficientdet.training.callbacks import Callback, MetricsFile
+from efficientdet.run.callbacks import Callback, MetricsFile
+from efficientdet.run.checkpoints import Checkpoints
+from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training.train_state import EMA
 from efficientdet.training.trainer import BAD_STREAK, MAX_ROLLBACKS, Plan, Trainer
 

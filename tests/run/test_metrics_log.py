@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientdet.checkpoint.metrics_log import MetricsLog
+from efficientdet.run.metrics_log import MetricsLog
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientdet.checkpoint.manager import Checkpoints, Progress, hold
-from efficientdet.checkpoint.metrics_log import MetricsLog
-from efficientdet.checkpoint.scoreboard import Scoreboard, evaluator_log
 from efficientdet.errors import UserError
+from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.metrics_log import MetricsLog
+from efficientdet.run.scoreboard import Scoreboard, evaluator_log
 
 TWO = ("training", "evaluator")
 

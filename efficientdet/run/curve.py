@@ -1,19 +1,22 @@
 """What an evaluation outside training leaves in the run: its curve, and the best checkpoint."""
 
+import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from efficientdet.checkpoint.identity import identify
-from efficientdet.checkpoint.manager import Checkpoints, HeldCheckpoint
-from efficientdet.checkpoint.run_directory import RunDirectory
-from efficientdet.checkpoint.scoreboard import Scoreboard, evaluator_log
 from efficientdet.inference.validation import Evaluated
-from efficientdet.training.callbacks import MetricsFile, TensorBoard
+from efficientdet.run.callbacks import MetricsFile, TensorBoard
+from efficientdet.run.checkpoints import Checkpoints, HeldCheckpoint
+from efficientdet.run.directory import RunDirectory
+from efficientdet.run.scoreboard import Scoreboard, evaluator_log
+
+logger = logging.getLogger(__name__)
 
 
-class Curve:
+class EvaluationCurve:
     """TensorBoard's events, `eval/metrics.jsonl` and `archive/`, as `train_and_eval` has them.
 
     Each step has one point, whoever evaluated it first; one on more images is another.
@@ -21,12 +24,11 @@ class Curve:
     Args:
         model_dir: of the run; its training may be going on.
         metric: the best_metric, or None to keep no best.
-        say: receives one line for what is left out.
     """
 
-    def __init__(self, model_dir: Path, metric: str | None, say: Callable[[str], None]):
-        self._metric, self._say = metric, say
-        self._scoreboard = Scoreboard(Checkpoints(model_dir), metric or "", say)
+    def __init__(self, model_dir: Path, metric: str | None):
+        self._metric = metric
+        self._scoreboard = Scoreboard(Checkpoints(model_dir), metric or "")
         log = evaluator_log(model_dir)
         log.truncate(math.inf)  # drops nothing but a last line that a crash cut short
         self._callbacks = (MetricsFile(log), TensorBoard(model_dir))
@@ -35,7 +37,7 @@ class Curve:
         """Adds one evaluation; for `beside` see `Scoreboard.keep_if_best`."""
         step, metrics = checkpoint.step, evaluated.metrics
         if self._scoreboard.has(step, metrics["num_images"]):
-            self._say(f"step {step} is on the curve already: no second point")
+            logger.info(f"step {step} is on the curve already: no second point")
             return
         # Archived before it is logged: a crash in between repeats both.
         if self._metric:

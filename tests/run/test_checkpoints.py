@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, write_bundle
-from efficientdet.checkpoint.manager import Checkpoints, Progress, hold
 from efficientdet.errors import UserError
+from efficientdet.run.checkpoints import Checkpoints, Progress, hold
 
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
@@ -393,7 +393,7 @@ def test_a_process_killed_at_any_moment_leaves_a_readable_checkpoint(tmp_path: P
     """Saves as fast as it can until it is killed; what it said it saved is there."""
     code = (
         "import sys, numpy as np\n"
-        "from efficientdet.checkpoint.manager import Checkpoints, Progress\n"
+        "from efficientdet.run.checkpoints import Checkpoints, Progress\n"
         f"checkpoints = Checkpoints({str(tmp_path)!r}, keep=2)\n"
         "for step in range(10**6):\n"
         "    checkpoints.save({'a': np.full(50_000, float(step))}, Progress(step=step))\n"

@@ -1,8 +1,5 @@
-"""What is told while training goes on: progress bar, metrics.jsonl, TensorBoard."""
+"""What a run writes while it trains and evaluates: metrics.jsonl and TensorBoard's events."""
 
-import resource
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
-from efficientdet.checkpoint.metrics_log import MetricsLog
+from efficientdet import backend, tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError, one_line
+from efficientdet.run.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
 Pictures = Mapping[str, np.ndarray]
-PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
 SUMMARY_STEPS = 10
 
 
@@ -41,54 +35,6 @@ class Callback:
         """Training ended, for whatever reason."""
 
 
-class ProgressBar(Callback):
-    """Epoch, bar, smoothed losses, lr, img/s, data wait, memory, ETA; plain lines in a log."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._smooth: dict[str, float] = {}
-        self._last_line = time.monotonic()
-        self._title, self._steps = "", 0
-
-    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
-        self.close()
-        self._title, self._steps = f"epoch {epoch + 1}/{num_epochs}", steps
-        if self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"),
-            )
-            self._bar = Progress(*columns, console=self._console)
-            self._task = self._bar.add_task(
-                self._title, total=steps, completed=step_in_epoch, text="first step: compiling"
-            )
-            self._bar.start()
-        elif step_in_epoch == 0:
-            self._console.print(f"{self._title}: {steps} steps; the first one compiles")
-
-    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
-        for key, value in logs.items():
-            if np.isfinite(value):
-                self._smooth[key] = 0.9 * self._smooth.get(key, value) + 0.1 * value
-        done = round((epoch % 1.0 or 1.0) * self._steps)
-        text = describe({**logs, **self._smooth}, logs["learning_rate"])
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, text=text)
-        elif time.monotonic() - self._last_line > PLAIN_SECONDS or done == self._steps:
-            self._last_line = time.monotonic()
-            self._console.print(f"{self._title} step {done}/{self._steps} {text}", soft_wrap=True)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
 class MetricsFile(Callback):
     """metrics.jsonl: the mean of every SUMMARY_STEPS steps, and every evaluation."""
 
@@ -97,7 +43,7 @@ class MetricsFile(Callback):
 
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         if means := self._mean.add(step, logs):
-            self._log.append("train", step, epoch, means | {"rss_mb": resident_mb()})
+            self._log.append("train", step, epoch, means | {"rss_mb": backend.resident_mb()})
 
     def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         self._log.append("eval", step, epoch, metrics)
@@ -178,21 +124,3 @@ class _Mean:
         return {key: float(np.mean(values)) for key, values in finite.items() if values} | {
             key: float("nan") for key, values in finite.items() if not values
         }
-
-
-def describe(logs: Logs, learning_rate: float) -> str:
-    """One line of losses, rate and speed."""
-    return (
-        f"det {logs['det_loss']:.3f}  cls {logs['cls_loss']:.3f}  box {logs['box_loss']:.4f}"
-        f"  lr {learning_rate:.2g}  {logs['images_per_second']:.1f} img/s"
-        f"  input-bound {logs['data_wait']:.0%}  {resident_mb():.0f} MB"
-    )
-
-
-def resident_mb() -> float:
-    """Memory of this process in MB: now, where /proc tells, else its peak so far."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

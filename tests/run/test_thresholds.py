@@ -10,9 +10,9 @@ import pytest
 
 from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.checkpoint.identity import identify
-from efficientdet.checkpoint.manager import Checkpoints, Progress, hold
 from efficientdet.errors import UserError
-from efficientdet.inference.thresholds import Thresholds, thresholds_of
+from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.thresholds import Thresholds, thresholds_of
 
 
 def make_run(folder: Path, weight: float = 0.0) -> Checkpoints:

@@ -1,13 +1,16 @@
 """What the evaluations of a run have scored, and which of its checkpoints is the best."""
 
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efficientdet.checkpoint.manager import Checkpoints, HeldCheckpoint
-from efficientdet.checkpoint.metrics_log import MetricsLog
 from efficientdet.errors import UserError
+from efficientdet.run.checkpoints import Checkpoints, HeldCheckpoint
+from efficientdet.run.metrics_log import MetricsLog
+
+logger = logging.getLogger(__name__)
 
 Metrics = Mapping[str, Any]
 
@@ -29,11 +32,10 @@ class Scoreboard:
     Args:
         checkpoints: of the run.
         metric: the best_metric; of a `val_` loss, the least is the best.
-        say: receives one line for each best.
     """
 
-    def __init__(self, checkpoints: Checkpoints, metric: str, say: Callable[[str], None]):
-        self._checkpoints, self._metric, self._say = checkpoints, metric, say
+    def __init__(self, checkpoints: Checkpoints, metric: str):
+        self._checkpoints, self._metric = checkpoints, metric
         folder = checkpoints.folder
         self._logs = (MetricsLog(folder / "metrics.jsonl"), evaluator_log(folder))
 
@@ -72,7 +74,7 @@ class Scoreboard:
             raise UserError(f"--best_metric={name}: no such metric; there are {known}")
         records, num_images = self.records(), metrics.get("num_images", 0)
         if num_images < (most := _most_images(records)):
-            self._say(
+            logger.info(
                 f"step {checkpoint.step} cannot be the best: evaluated on {num_images} images, and "
                 f"there are evaluations of {most}"
             )
@@ -80,7 +82,7 @@ class Scoreboard:
         best = max(self._comparable(records, num_images), default=-math.inf)
         if self._score(metrics) > best:
             self._checkpoints.archive(checkpoint, name, metrics[name], metrics, beside)
-            self._say(
+            logger.info(
                 f"best {name} so far: {metrics[name]:.4f} (kept in "
                 f"{self._checkpoints.folder}/archive)"
             )

@@ -3,10 +3,11 @@
 import dataclasses
 import itertools
 import json
+import logging
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from efficientdet.checkpoint.bundle import (
     write_bundle,
 )
 from efficientdet.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _PROGRESS = "state/progress"
 
@@ -110,11 +113,10 @@ class Checkpoints:
     Args:
         folder: the model_dir.
         keep: how many of the newest stay; the best ones live in `archive/` and are not counted.
-        warn: receives one line for each damaged checkpoint that was passed over.
     """
 
-    def __init__(self, folder: Path, *, keep: int = 3, warn: Callable[[str], None] = print):
-        self.folder, self._keep, self._warn = Path(folder), keep, warn
+    def __init__(self, folder: Path, *, keep: int = 3):
+        self.folder, self._keep = Path(folder), keep
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
@@ -155,7 +157,7 @@ class Checkpoints:
             try:
                 arrays = read_bundle(self.prefix(step))
             except DamagedCheckpoint as error:
-                self._warn(f"warning: {error}; going back to the checkpoint before it")
+                logger.warning(f"{error}; going back to the checkpoint before it")
                 damaged.append(step)
                 continue
             except UserError as error:

@@ -1,6 +1,7 @@
 """A model_dir: config.yaml and label_map.txt, written at the start of a run and read back after."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from efficientdet.checkpoint.trained_with import configure
 from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
+
+logger = logging.getLogger(__name__)
 
 # What decides the shape or the meaning of the weights: a run cannot change it on the way.
 STRUCTURE = (
@@ -23,11 +26,10 @@ class RunDirectory:
 
     Args:
         path: the model_dir; it need not exist yet.
-        say: receives one line for each thing the user should know.
     """
 
-    def __init__(self, path: str | Path, say: Callable[[str], None] = print):
-        self.path, self._say = Path(path), say
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
         self._config_path = self.path / "config.yaml"
         self._label_map_path = self.path / "label_map.txt"
 
@@ -66,7 +68,7 @@ class RunDirectory:
         overrides = dict(overrides) | {"num_classes": label_map.num_classes}
         if not self.exists:
             model = Config.for_model(model_name or "efficientdet-d1")
-            return configure(model, overrides, ckpt, self._say)
+            return configure(model, overrides, ckpt)
         saved = self._read_config(label_map.num_classes)
         if model_name and model_name != saved.name:
             raise UserError(
@@ -82,7 +84,7 @@ class RunDirectory:
                     f"{self._config_path} says {key}={before[key]!r}, the command line says "
                     f"{after[key]!r}; a run cannot change it: take another --model_dir"
                 )
-            self._say(f"changed since the run began: {key} {before[key]!r} -> {after[key]!r}")
+            logger.info(f"changed since the run began: {key} {before[key]!r} -> {after[key]!r}")
         return config
 
     @property
@@ -120,7 +122,7 @@ class RunDirectory:
         foreign = [one.key for one in unused] + [key for key in values if key not in known]
         kept = {key: value for key, value in values.items() if key in known}
         if foreign:
-            self._say(f"{self._config_path}: not used here: {', '.join(foreign)}")
+            logger.info(f"{self._config_path}: not used here: {', '.join(foreign)}")
             # Its num_classes counts logits, by default COCO's 90, whatever was trained; which of
             # them are taken is for --ckpt_classes to say.
             kept["num_classes"] = num_classes

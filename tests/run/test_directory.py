@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from efficientdet.checkpoint.run_directory import RunDirectory
 from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
+from efficientdet.run.directory import RunDirectory
 
 MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
 
@@ -109,6 +109,6 @@ def test_a_spoilt_config_yaml_is_named(run: RunDirectory) -> None:
 
 
 def test_every_structural_key_is_a_hyper_parameter() -> None:
-    from efficientdet.checkpoint.run_directory import STRUCTURE
+    from efficientdet.run.directory import STRUCTURE
 
     assert set(STRUCTURE) <= Config().to_dict().keys()
