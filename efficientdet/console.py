@@ -11,10 +11,14 @@ class ConsoleHandler(logging.Handler):
     """Prints each record as one line as it is: not wrapped, not coloured, no markup."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints `warning: ...` or the bare text."""
-        prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        line = prefix + record.getMessage()
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        """Prints `line_of` the record."""
+        console.print(line_of(record), soft_wrap=True, markup=False, highlight=False)
+
+
+def line_of(record: logging.LogRecord) -> str:
+    """`warning: ...`, or the bare text of what is no warning."""
+    prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+    return prefix + record.getMessage()
 
 
 def log_to_console() -> None:

@@ -1,6 +1,7 @@
 """A command line typed from memory of google/automl: every name of it has its fate."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,9 +92,8 @@ def test_every_name_is_honoured_or_says_why_not() -> None:
         ("nms_configs.sigma=0.3", {"nms_configs.sigma": 0.3}),
     ],
 )
-def test_honoured(typed: str, values: dict) -> None:
-    said: list[str] = []
-    assert parse_hparams(typed, said.append) == values
+def test_honoured(typed: str, values: dict, said) -> None:
+    assert parse_hparams(typed) == values
     assert not said
     Config().override(values)
 
@@ -106,9 +106,8 @@ def test_honoured(typed: str, values: dict) -> None:
         "target_size=None", "nms_configs.pyfunc=True", "map_freq=5", "heads=['object_detection']",
     ],
 )  # fmt: skip
-def test_accepted_with_one_line(typed: str) -> None:
-    said: list[str] = []
-    assert parse_hparams(f"{typed},num_epochs=3", said.append) == {"num_epochs": 3}
+def test_accepted_with_one_line(typed: str, said) -> None:
+    assert parse_hparams(f"{typed},num_epochs=3") == {"num_epochs": 3}
     name, _, _ = typed.partition("=")
     assert len(said) == 1 and said[0].startswith(f"{name}=")
     assert " changes nothing here: " in said[0]
@@ -144,14 +143,13 @@ def _write(path: Path, config: dict) -> Path:
     return path
 
 
-def test_automl_s_config_yaml_as_hparams(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_automl_s_config_yaml_as_hparams(tmp_path: Path, said) -> None:
     config = Config.for_model("efficientdet-d0")
-    values = parse_hparams(str(_write(tmp_path / "a.yaml", AUTOML_CONFIG)), said.append)
+    values = parse_hparams(str(_write(tmp_path / "a.yaml", AUTOML_CONFIG)))
     assert config.override(values) == config.override({"is_training_bn": True})
     assert not said
     classes = {"label_map": {1: "Car", 2: "Cyclist"}, "model_name": "efficientdet-d0"}
-    values = parse_hparams(str(_write(tmp_path / "b.yaml", classes)), said.append)
+    values = parse_hparams(str(_write(tmp_path / "b.yaml", classes)))
     assert not values and [line.partition(" ")[0] for line in said] == [
         "label_map.1=Car", "model_name=efficientdet-d0",
     ]  # fmt: skip
@@ -159,11 +157,10 @@ def test_automl_s_config_yaml_as_hparams(tmp_path: Path) -> None:
         parse_hparams(str(_write(tmp_path / "c.yaml", {"grid_mask": True})))
 
 
-def test_automl_s_config_yaml_in_a_model_dir(tmp_path: Path) -> None:
+def test_automl_s_config_yaml_in_a_model_dir(tmp_path: Path, said) -> None:
     """How it was trained is past; what its network is, is not."""
-    said: list[str] = []
     label_map = LabelMap((("Car",), ("Cyclist",)))
-    run = RunDirectory(tmp_path / "run", said.append)
+    run = RunDirectory(tmp_path / "run")
     _write(tmp_path / "run/config.yaml", AUTOML_CONFIG | {"autoaugment_policy": "v0", "x": 1})
     assert run.config(None, {}, label_map).name == "efficientdet-d0"
     (line,) = said
@@ -177,15 +174,16 @@ def test_automl_s_config_yaml_in_a_model_dir(tmp_path: Path) -> None:
 # Parses the lists of flags of argv[1], checks them; prints [hyper-parameters, lines] of each.
 DRIVER = """
 import json, sys
-from unittest import mock
 from absl import flags
+from listening import listening
 from efficientdet import main
 from absl.testing import flagsaver
 ends = [[sorted(flags.FLAGS), sorted(f.name for f in flags.FLAGS.get_key_flags_for_module(main))]]
 for words in json.loads(sys.argv[1]):
-    with flagsaver.flagsaver(), mock.patch("builtins.print") as printed:
+    said = []
+    with flagsaver.flagsaver(), listening(said):
         rest = flags.FLAGS(["main.py", "--model_dir=run", "--mode=eval", *words])
-        ends.append([main._check_flags(), [call.args[0] for call in printed.call_args_list]])
+        ends.append([main._check_flags(), said])
         assert flags.FLAGS.val_file_pattern == "a" and len(rest) == 1
 print(json.dumps(ends))
 """
@@ -218,7 +216,11 @@ TYPED = [  # flags, hyper-parameters, start of each line
 def test_flags_as_typed() -> None:
     words = json.dumps([words for words, *_ in TYPED])
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, words], capture_output=True, text=True, check=False
+        [sys.executable, "-c", DRIVER, words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])},
     )
     assert done.returncode == 0, done.stderr
     (defined, shown), *ends = json.loads(done.stdout)

@@ -91,7 +91,8 @@ def evaluate(
             curve = curve or EvaluationCurve(run.path, _best_metric(config, overrides, validator))
             try:
                 with hold(own) as checkpoint:
-                    curve.add(checkpoint, score(), evaluation.kept)
+                    found = score()
+                    curve.add(checkpoint, found.metrics, found.pictures, evaluation.kept)
             except UserError:
                 if Path(f"{own}{INDEX_SUFFIX}").exists():
                     raise

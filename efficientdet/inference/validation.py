@@ -21,10 +21,11 @@ from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, read_truths
 from efficientdet.evaluation.results import write_coco, write_kitti
-from efficientdet.inference.detector import Detector, thresholds
+from efficientdet.inference.detector import Detector
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
+from efficientdet.run import thresholds
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth

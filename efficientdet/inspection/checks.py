@@ -40,7 +40,7 @@ class Problem:
 
 
 @dataclass
-class RecordSet:
+class InspectedSet:
     """The records of one name, all of its shards: `train.record`.
 
     Attributes:
@@ -93,7 +93,7 @@ class Report:
         class_texts: class id -> class texts seen with it, ignore regions aside.
     """
 
-    sets: list[RecordSet]
+    sets: list[InspectedSet]
     label_map: LabelMap | None
     problems: list[Problem] = field(default_factory=list)
     class_texts: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -158,7 +158,7 @@ def check_records(
     by_name: dict[Path, list[Path]] = {}
     for path in files:
         by_name.setdefault(base_path(path), []).append(path)
-    sets = [RecordSet(name, paths, Manifest.read(paths)) for name, paths in by_name.items()]
+    sets = [InspectedSet(name, paths, Manifest.read(paths)) for name, paths in by_name.items()]
     maps = [one.manifest.label_map for one in sets if one.manifest]
     report = Report(sets, label_map or next(iter(maps), None))
     rules = Rules(report.label_map, max_instances, decode_images)
@@ -169,7 +169,7 @@ def check_records(
 
 
 def _check_set(
-    one: RecordSet, report: Report, rules: Rules, sample: int | None, num_workers: int | None
+    one: InspectedSet, report: Report, rules: Rules, sample: int | None, num_workers: int | None
 ) -> None:
     first_places: dict[str, Place] = {}
 
@@ -198,7 +198,9 @@ def _check_set(
     report.problems += _check_whole(one, complete=sample is None)
 
 
-def _read_all(one: RecordSet, report: Report, sample: int | None) -> Iterator[tuple[Place, bytes]]:
+def _read_all(
+    one: InspectedSet, report: Report, sample: int | None
+) -> Iterator[tuple[Place, bytes]]:
     for path in one.files:
         try:
             yield from read_records(path, sample)
@@ -207,7 +209,7 @@ def _read_all(one: RecordSet, report: Report, sample: int | None) -> Iterator[tu
             report.problems.append(Problem(DAMAGED, where, what))
 
 
-def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
+def _check_whole(one: InspectedSet, complete: bool) -> Iterator[Problem]:
     """What only shows when all records are seen."""
     name = one.path.name
     if not one.num_examples:
@@ -223,7 +225,7 @@ def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
         yield Problem(MANIFEST, name, what)
 
 
-def _shared(sets: Sequence[RecordSet], allow_shared_drives: bool) -> Iterator[Problem]:
+def _shared(sets: Sequence[InspectedSet], allow_shared_drives: bool) -> Iterator[Problem]:
     for index, first in enumerate(sets):
         for second in sets[index + 1 :]:
             if first.is_testing or second.is_testing:
@@ -244,7 +246,9 @@ def _shared(sets: Sequence[RecordSet], allow_shared_drives: bool) -> Iterator[Pr
                 )
 
 
-def _count(record: Record, place: Place, one: RecordSet, class_texts: dict[int, set[str]]) -> None:
+def _count(
+    record: Record, place: Place, one: InspectedSet, class_texts: dict[int, set[str]]
+) -> None:
     """Adds a record to the statistics; boxes that make no sense are left out of them."""
     one.num_learnable += record.is_crowd.count(0)
     if not (record.width and record.height):

@@ -14,7 +14,7 @@ from efficientdet.dataset.statistics import SIZE_CLASSES
 from efficientdet.inspection import figures as data_figures
 from efficientdet.inspection import sheets as data_sheets
 from efficientdet.inspection.anchor_report import AnchorRow
-from efficientdet.inspection.checks import RecordSet, Report
+from efficientdet.inspection.checks import InspectedSet, Report
 from efficientdet.visualize import html
 
 # Groups of the anchor table that are shown where the data has them.
@@ -22,7 +22,7 @@ _GROUPS = ("all", *SIZE_CLASSES, *CLASSES)
 _OCCLUSION = {0: "visible", 1: "partly", 2: "largely", 3: "unknown"}
 
 
-def print_statistics(console: Console, one: RecordSet, class_ids: Mapping[str, int]) -> None:
+def print_statistics(console: Console, one: InspectedSet, class_ids: Mapping[str, int]) -> None:
     """Prints the table and the facts of one set, 80 columns wide.
 
     Args:
@@ -85,7 +85,7 @@ def best_hparams(rows: Sequence[AnchorRow]) -> str:
     return f"image_size={best.input_size},{best.hparams}"
 
 
-def class_table(one: RecordSet, class_ids: Mapping[str, int]) -> tuple[list[str], list[list]]:
+def class_table(one: InspectedSet, class_ids: Mapping[str, int]) -> tuple[list[str], list[list]]:
     """Column names and rows: id, images and objects of each class, by difficulty and by size."""
     statistics, objects = one.statistics, one.statistics.objects
     counts = statistics.counts()
@@ -111,7 +111,7 @@ def class_table(one: RecordSet, class_ids: Mapping[str, int]) -> tuple[list[str]
     return columns, rows
 
 
-def facts(one: RecordSet) -> dict[str, str]:
+def facts(one: InspectedSet) -> dict[str, str]:
     """Short texts about a whole set."""
     statistics, objects = one.statistics, one.statistics.objects
     counts = statistics.counts()
@@ -148,7 +148,7 @@ def write_html(path: Path, report: Report, anchors: Sequence[AnchorRow]) -> None
         file.write(page)
 
 
-def _section(one: RecordSet, class_ids: Mapping[str, int]) -> dict[str, object]:
+def _section(one: InspectedSet, class_ids: Mapping[str, int]) -> dict[str, object]:
     columns, table = class_table(one, class_ids) if one.places else ([], [])
     objects = one.statistics.objects
     colours = data_figures.text_colours(objects, class_ids)

@@ -10,7 +10,7 @@ from PIL import Image
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.image import ImageError, decode
 from efficientdet.dataset.statistics import Objects, in_kitti_order
-from efficientdet.inspection.checks import RecordSet
+from efficientdet.inspection.checks import InspectedSet
 from efficientdet.visualize.drawing import class_colour, draw_boxes, sheet
 from efficientdet.visualize.html import image_uri
 
@@ -30,7 +30,7 @@ class Sheet:
     picture: str  # data: URI
 
 
-def sheets(one: RecordSet, class_ids: Mapping[str, int]) -> list[Sheet]:
+def sheets(one: InspectedSet, class_ids: Mapping[str, int]) -> list[Sheet]:
     """Samples and the most crowded images, crops of each class, and the smallest objects."""
     objects, count = one.statistics.objects, len(one.places)
     album = _Album(one, objects, class_ids)
@@ -56,7 +56,7 @@ def sheets(one: RecordSet, class_ids: Mapping[str, int]) -> list[Sheet]:
 class _Album:
     """Reads single images of a set again, and draws their boxes."""
 
-    def __init__(self, one: RecordSet, objects: Objects, class_ids: Mapping[str, int]):
+    def __init__(self, one: InspectedSet, objects: Objects, class_ids: Mapping[str, int]):
         self._one, self._objects, self._class_ids = one, objects, class_ids
 
     def images(self, indices: Sequence[int]) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from efficientdet.checkpoint.identity import identify
-from efficientdet.inference.validation import Evaluated
-from efficientdet.run.callbacks import MetricsFile, TensorBoard
+from efficientdet.run.callbacks import Logs, MetricsFile, Pictures, TensorBoard
 from efficientdet.run.checkpoints import Checkpoints, HeldCheckpoint
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.scoreboard import Scoreboard, evaluator_log
@@ -33,9 +32,15 @@ class EvaluationCurve:
         log.truncate(math.inf)  # drops nothing but a last line that a crash cut short
         self._callbacks = (MetricsFile(log), TensorBoard(model_dir))
 
-    def add(self, checkpoint: HeldCheckpoint, evaluated: Evaluated, beside: Sequence[Path]) -> None:
+    def add(
+        self,
+        checkpoint: HeldCheckpoint,
+        metrics: Logs,
+        pictures: Pictures,
+        beside: Sequence[Path],
+    ) -> None:
         """Adds one evaluation; for `beside` see `Scoreboard.keep_if_best`."""
-        step, metrics = checkpoint.step, evaluated.metrics
+        step = checkpoint.step
         if self._scoreboard.has(step, metrics["num_images"]):
             logger.info(f"step {step} is on the curve already: no second point")
             return
@@ -43,7 +48,7 @@ class EvaluationCurve:
         if self._metric:
             self._scoreboard.keep_if_best(checkpoint, metrics, beside)
         for callback in self._callbacks:
-            callback.on_evaluation(step, checkpoint.epoch, metrics, evaluated.pictures)
+            callback.on_evaluation(step, checkpoint.epoch, metrics, pictures)
 
 
 def own_prefix(path: str | Path, run: RunDirectory) -> Path | None:

@@ -28,9 +28,10 @@ def advprop(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["", "model", "model.index"])
-def test_a_new_run_begins_as_its_weights_were_trained(advprop: Path, tmp_path: Path, name: str):
-    said: list[str] = []
-    run = RunDirectory(tmp_path / "run", said.append)
+def test_a_new_run_begins_as_its_weights_were_trained(
+    advprop: Path, tmp_path: Path, name: str, said
+):
+    run = RunDirectory(tmp_path / "run")
     config = run.config("efficientdet-d0", {}, LabelMap.kitti(), str(advprop / name))
     assert config.mean_rgb == config.stddev_rgb == HALF
     (line,) = said
@@ -40,9 +41,8 @@ def test_a_new_run_begins_as_its_weights_were_trained(advprop: Path, tmp_path: P
     assert run.config(None, {}, LabelMap.kitti()) == config
 
 
-def test_what_the_user_says_stands(advprop: Path):
-    said: list[str] = []
-    config = configure(D0, {"mean_rgb": 1.0}, str(advprop), said.append)
+def test_what_the_user_says_stands(advprop: Path, said):
+    config = configure(D0, {"mean_rgb": 1.0}, str(advprop))
     assert config.mean_rgb == (1.0, 1.0, 1.0) and config.stddev_rgb == HALF
     assert "mean_rgb" not in said[0] and "stddev_rgb" in said[0]
 
@@ -55,14 +55,13 @@ def test_a_run_hands_its_scaling_on(tmp_path: Path, name: str):
     assert config.mean_rgb == HALF and config.learning_rate == D0.learning_rate
 
 
-def test_others_decide_nothing(tmp_path: Path):
-    said: list[str] = []
+def test_others_decide_nothing(tmp_path: Path, said):
     archive = tmp_path / "efficientdet-d0.tar.gz"
     archive.touch()
     (tmp_path / "config.yaml").write_text("mean_rgb: 1.0\n")
     (tmp_path / "published").mkdir()
     for path in (None, str(archive), str(tmp_path / "published/model"), str(tmp_path / "x/y")):
-        assert configure(D0, {"seed": 3}, path, said.append).mean_rgb == D0.mean_rgb
+        assert configure(D0, {"seed": 3}, path).mean_rgb == D0.mean_rgb
     assert not said
 
 

@@ -127,10 +127,9 @@ def test_evaluation_out_of_memory_goes_on_with_half_the_batch(
     assert text.count("out of memory") == 1
 
 
-def test_detection_halves_again_until_it_fits(records, model, device):
+def test_detection_halves_again_until_it_fits(records, model, device, said):
     device.most, device.sizes[:] = 1, []
-    said: list[str] = []
-    detector = Detector(model, CONFIG, said.append)
+    detector = Detector(model, CONFIG)
     frames = validator(records, 4, num_images=4).detect(detector)
     assert [frame.source_id for frame in frames] == [f"{i:06d}" for i in range(4)]
     assert device.sizes == [4, 2, 1, 1, 1, 1] and len(said) == 2

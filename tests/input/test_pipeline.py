@@ -65,7 +65,7 @@ def record(tmp_path_factory) -> Path:
 
 def pipeline(
     files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1,
-    examples_per_epoch=None, say=print, **values,
+    examples_per_epoch=None, **values,
 ):  # fmt: skip
     files = [files] if isinstance(files, Path) else files
     return InputPipeline(
@@ -77,7 +77,6 @@ def pipeline(
         max_instances=max_instances,
         seed=seed,
         examples_per_epoch=examples_per_epoch,
-        say=say,
     )
 
 
@@ -252,14 +251,14 @@ def test_repeats_make_the_epoch_longer(record):
     assert set(ids) == {f"{i:06d}".encode() for i in range(7)}
 
 
-def test_only_the_named_classes_decide_how_often_a_frame_comes(tmp_path):
+def test_only_the_named_classes_decide_how_often_a_frame_comes(tmp_path, said):
     """The Tram is the rarest here; two of eight frames have a Cyclist."""
     car, rare = annotation((10, 10, 50, 30)), annotation((60, 5, 80, 30), 2, "Tram")
     rider = annotation((60, 5, 80, 30), 3, "Cyclist")
     frames = {f"{i:06d}": [car, *([rare] if i == 0 else [rider] if i < 3 else [])]
               for i in range(8)}  # fmt: skip
-    path, said = write_record(tmp_path / "rare.record", frames), []
-    loader = pipeline(path, batch_size=1, repeat_threshold=1.0, say=said.append)
+    path = write_record(tmp_path / "rare.record", frames)
+    loader = pipeline(path, batch_size=1, repeat_threshold=1.0)
     assert len(loader) == 6 + 2 * 2
     assert said == [
         "warning: the training records hold no Pedestrian to learn: left out of repeat_classes"
@@ -268,13 +267,12 @@ def test_only_the_named_classes_decide_how_often_a_frame_comes(tmp_path):
     assert len(tram) == int(7 + np.sqrt(8))
 
 
-def test_the_recipe_takes_a_label_map_of_one_class(tmp_path, root):
+def test_the_recipe_takes_a_label_map_of_one_class(tmp_path, root, said):
     """Cyclists whom the label map does not name are in the record, as ignore regions."""
     car, rider = annotation((10, 10, 50, 30)), annotation((60, 5, 80, 30), 0, "Cyclist")
     path = write_record(tmp_path / "car.record", {"000000": [car], "000001": [car, rider]})
     recipe = load_yaml(root / "configs" / "kitti_d0.yaml") | {"image_size": "96x64"}
-    said = []
-    (batch,) = pipeline(path, num_classes=1, say=said.append, **recipe).batches()
+    (batch,) = pipeline(path, num_classes=1, **recipe).batches()
     assert set(batch["source_id"]) == {b"000000", b"000001"}
     assert said == [
         "warning: the training records hold no Pedestrian and no Cyclist to learn: left out of "
@@ -285,9 +283,8 @@ def test_the_recipe_takes_a_label_map_of_one_class(tmp_path, root):
 
 
 @pytest.mark.parametrize("epochs, told", [(3, True), (4, True), (5, False)])
-def test_a_mosaic_that_never_comes_is_told(record, epochs, told):
-    said = []
-    pipeline(record, mosaic_prob=0.5, mosaic_close_epochs=4, num_epochs=epochs, say=said.append)
+def test_a_mosaic_that_never_comes_is_told(record, epochs, told, said):
+    pipeline(record, mosaic_prob=0.5, mosaic_close_epochs=4, num_epochs=epochs)
     assert [line.startswith("warning: mosaic_prob=0.5 does nothing") for line in said] == told * [
         True
     ]
@@ -348,9 +345,8 @@ def test_a_damaged_image_is_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_copy_paste_without_donors_says_so(record):
-    said = []
-    pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"], say=said.append)
+def test_copy_paste_without_donors_says_so(record, said):
+    pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"])
     assert "hold no Tram to learn: left out of copy_paste_classes" in said[0]
     assert said[1].startswith("warning: copy-paste is off: of Tram") and len(said) == 2
 

@@ -43,10 +43,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_manifest_tells(folder: Path) -> None:
-    said: list[str] = []
+def test_the_manifest_tells(folder: Path, said) -> None:
     write(folder / "train.record", [2, 3, 1])
-    records = RecordSet.open("train.record", say=said.append)
+    records = RecordSet.open("train.record")
     assert (records.num_examples, records.max_objects, records.label_map) == (3, 3, MAP)
     assert records.files == [Path("train.record")] and records.manifest is not None
     assert not said
@@ -61,10 +60,9 @@ def test_several_records_are_merged(folder: Path) -> None:
         assert [path.name for path in records.files] == ["a.record", "b.record"]
 
 
-def test_without_a_manifest_the_records_are_counted(folder: Path) -> None:
-    said: list[str] = []
+def test_without_a_manifest_the_records_are_counted(folder: Path, said) -> None:
     write(folder / "other.record", [0, 4], label_map=None)
-    records = RecordSet.open("other.record", say=said.append)
+    records = RecordSet.open("other.record")
     assert (records.num_examples, records.max_objects, records.manifest) == (2, 4, None)
     assert records.label_map == LabelMap.kitti()
     assert said == [
@@ -72,14 +70,13 @@ def test_without_a_manifest_the_records_are_counted(folder: Path) -> None:
         "--label_map_path)"
     ]
     (folder / "map.txt").write_text("1: Car\n2: Cyclist\n")
-    assert RecordSet.open("other.record", "map.txt", said.append).label_map == MAP
+    assert RecordSet.open("other.record", "map.txt").label_map == MAP
     assert said[1] == "other.record: no manifest; class ids are read as map.txt"
 
 
-def test_without_a_manifest_the_run_names_the_ids(folder: Path) -> None:
-    said: list[str] = []
+def test_without_a_manifest_the_run_names_the_ids(folder: Path, said) -> None:
     write(folder / "other.record", [2], label_map=None)
-    assert RecordSet.open("other.record", say=said.append, of_run=MAP).label_map == MAP
+    assert RecordSet.open("other.record", of_run=MAP).label_map == MAP
     assert said == [
         "other.record: no manifest; class ids are read as the run's: 1: Car, 2: Cyclist"
     ]

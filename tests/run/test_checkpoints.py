@@ -33,14 +33,9 @@ def arrays(value: float = 1.0) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def checkpoints(tmp_path: Path, said: list[str]) -> Checkpoints:
     """Three checkpoints, of steps 5, 10, 15; the kernel of each holds its step."""
-    checkpoints = Checkpoints(tmp_path / "run", keep=3, warn=said.append)
+    checkpoints = Checkpoints(tmp_path / "run", keep=3)
     for step in (5, 10, 15):
         checkpoints.save(arrays(step), Progress(step=step))
     return checkpoints

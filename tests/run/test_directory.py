@@ -13,13 +13,8 @@ MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def run(tmp_path: Path, said: list[str]) -> RunDirectory:
-    return RunDirectory(tmp_path / "run", said.append)
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
 
 
 def test_a_new_run_takes_its_classes_from_the_records(run: RunDirectory) -> None:

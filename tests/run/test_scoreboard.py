@@ -17,9 +17,9 @@ class Board:
     """A run of steps 1, 2, ..., each evaluated as a training process or an evaluator would."""
 
     def __init__(self, folder: Path, metric: str = "AP"):
-        self.folder, self.said, self.step = folder, [], 0
+        self.folder, self.step = folder, 0
         self.checkpoints = Checkpoints(folder)
-        self.scoreboard = Scoreboard(self.checkpoints, metric, self.said.append)
+        self.scoreboard = Scoreboard(self.checkpoints, metric)
         (folder / "eval").mkdir()
         self.logs = {"training": MetricsLog(folder / "metrics.jsonl")}
         self.logs["evaluator"] = evaluator_log(folder)
@@ -56,14 +56,14 @@ def test_both_writers_are_compared(board: Board) -> None:
     assert board.scoreboard.evaluations_since_best() == 1
 
 
-def test_a_part_of_the_images_is_no_best_beside_all_of_them(board: Board) -> None:
+def test_a_part_of_the_images_is_no_best_beside_all_of_them(board: Board, said: list[str]) -> None:
     board.evaluate(0.9, num_images=2)
     assert board.best == 1  # there is nothing else
     board.evaluate(0.3)
     assert board.best == 2  # the first on all images, however good a part was
     board.evaluate(0.8, num_images=2)
     assert board.best == 2
-    assert board.said[-1] == (
+    assert said[-1] == (
         "step 3 cannot be the best: evaluated on 2 images, and there are evaluations of 9"
     )
     board.evaluate(0.2)

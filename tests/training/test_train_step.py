@@ -125,10 +125,12 @@ def test_averages_that_are_not_stored_begin_at_the_weights() -> None:
     np.testing.assert_array_equal(state.arrays()[other[0]], arrays[other[0]])
 
 
-def test_out_of_memory_takes_the_ladder_and_does_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_takes_the_ladder_and_does_the_step(
+    monkeypatch: pytest.MonkeyPatch, said
+) -> None:
     """The first two attempts fail; the step is done in micro-batches, the state kept."""
-    said, configs = [], []
-    learner = Learner(_config(is_training_bn=False), say=said.append, changed=configs.append)
+    configs = []
+    learner = Learner(_config(is_training_bn=False), changed=configs.append)
     before = _weights(learner)
     failures = iter([True, True, False])
     original = Learner.compile_step
@@ -187,10 +189,9 @@ def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> Non
         learner.largest_batch(64, 128, 5)
 
 
-def test_the_largest_batch_of_equal_shares() -> None:
+def test_the_largest_batch_of_equal_shares(said) -> None:
     """grad_accum_steps=8 has no step of one image; no batch is tried beyond the records."""
-    said: list[str] = []
-    learner = Learner(_config(grad_accum_steps=8), say=said.append)
+    learner = Learner(_config(grad_accum_steps=8))
     step, sizes = learner.step, []
 
     def small_card(batch: dict, **arguments: float) -> dict:

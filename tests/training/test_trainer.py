@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from listening import listening
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, read_bundle
 from efficientdet.config import Config
@@ -150,7 +151,7 @@ class Run:
         self.folder, self.said, self.recorder = folder, [], Recorder()
         self.learner, self._batch_size = Learner(config), batch_size
         self.log = MetricsLog(folder / "metrics.jsonl")
-        self.checkpoints = Checkpoints(folder, warn=self.said.append)
+        self.checkpoints = Checkpoints(folder)
         plan = Plan(
             batch_size,
             steps_per_epoch or NUM_IMAGES // batch_size,
@@ -161,7 +162,7 @@ class Run:
         )
         self.trainer = Trainer(
             self.learner, plan, self.checkpoints, batches=self._batches, evaluate=evaluate,
-            callbacks=[self.recorder, MetricsFile(self.log)], say=self.said.append,
+            callbacks=[self.recorder, MetricsFile(self.log)],
         )  # fmt: skip
 
     def _batches(self, epoch: int, skip: int) -> Iterator[dict[str, np.ndarray]]:
@@ -171,8 +172,9 @@ class Run:
             yield {"images": images.astype(np.float32), "source_id": names}
 
     def fit(self) -> "Run":
-        self.resumed = self.trainer.resume()
-        self.trainer.fit()
+        with listening(self.said):
+            self.resumed = self.trainer.resume()
+            self.trainer.fit()
         return self
 
     @property

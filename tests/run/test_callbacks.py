@@ -8,18 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from efficientdet.training.callbacks import (
-    MetricsFile,
-    ProgressBar,
-    TensorBoard,
-    describe,
-    resident_mb,
-)
 from rich.console import Console
 from tensorflow.core.util import event_pb2
 
+from efficientdet.backend import resident_mb
 from efficientdet.errors import UserError
+from efficientdet.run.callbacks import MetricsFile, TensorBoard
 from efficientdet.run.metrics_log import MetricsLog
+from efficientdet.training.progress_bar import ProgressBar, describe
 
 NAN = float("nan")
 LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
