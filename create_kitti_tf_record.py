@@ -17,7 +17,7 @@ Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfreco
 
 from pathlib import Path
 
-from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 from absl import flags
 
 from efficientdet.dataset import convert, options, splits
@@ -100,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

@@ -12,7 +12,7 @@ AutoML's scripts, too.
 
 from pathlib import Path
 
-from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 from absl import flags
 from rich.console import Console
 
@@ -73,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

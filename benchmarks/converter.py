@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from efficientdet.commands import runner as command  # before TensorFlow
+from efficientdet.commands import runner  # before TensorFlow
 
 # isort: split
 from absl import flags
@@ -87,4 +87,4 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

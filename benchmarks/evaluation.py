@@ -15,7 +15,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from efficientdet.commands import runner as command
+from efficientdet.commands import runner
 from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation import bootstrap, coco, kitti
@@ -95,4 +95,4 @@ def peak_memory() -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

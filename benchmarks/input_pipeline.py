@@ -11,7 +11,7 @@ import os
 import resource
 import time
 
-from efficientdet.commands import runner as command  # before TensorFlow
+from efficientdet.commands import runner  # before TensorFlow
 
 # isort: split
 import tensorflow as tf
@@ -76,4 +76,4 @@ def images_per_second(config: Config, *, training: bool) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

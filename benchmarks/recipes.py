@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 import keras
 import numpy as np
 import tensorflow as tf
@@ -39,10 +39,11 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation import bootstrap
 from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.folders import CLASS_NAMES, read_result_folder
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth, read_truths
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth
+from efficientdet.inference.truths import read_truths
 from efficientdet.input.record_index import RecordIndex
 from efficientdet.input.record_set import RecordSet
-from efficientdet.run.checkpoints import Checkpoints, Progress
+from efficientdet.run.checkpoints import CheckpointManager, Progress
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
@@ -93,7 +94,7 @@ class Row:
     @property
     def progress(self) -> Progress:
         """Where its training is."""
-        loaded = Checkpoints(self.folder).load_latest()
+        loaded = CheckpointManager(self.folder).load_latest()
         return loaded[1] if loaded else Progress()
 
 
@@ -256,4 +257,4 @@ def _thresholds(row: Row, label_map: LabelMap) -> dict[int, float]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

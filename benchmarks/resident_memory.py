@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from efficientdet.commands import runner as command
+from efficientdet.commands import runner
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.synthetic.scenes import render_set
 
@@ -61,4 +61,4 @@ def run(script: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

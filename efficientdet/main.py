@@ -22,7 +22,7 @@ if not __package__:  # typed by path: the package is found where it lies, instal
     _here = Path(__file__).resolve().parent
     sys.path = [str(_here.parent), *(path for path in sys.path if Path(path).resolve() != _here)]
 
-from efficientdet import command  # isort: skip (says what is not installed)
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
 from efficientdet import automl_names
@@ -125,14 +125,25 @@ def main() -> None:
             logger.warning("--strategy=gpus: no GPU is seen here, it computes on the CPU")
     if FLAGS.deterministic:
         backend.make_deterministic()
-    if FLAGS.mode != "eval":
-        _train(overrides)
-    elif FLAGS.self_check:
-        _check_metrics()
-    elif FLAGS.zero_shot:
-        _zero_shot(overrides)
-    else:
-        _evaluate(overrides)
+    computed = {"hparams": overrides, "eval_samples": FLAGS.eval_samples or None}
+    if FLAGS.mode == "eval":
+        from efficientdet.inference import scoring
+
+        options = runner.options(scoring.EvaluateOptions, **computed)
+        if FLAGS.self_check:
+            scoring.check_metrics(options)
+        elif FLAGS.zero_shot:
+            scoring.zero_shot(options)
+        else:
+            scoring.evaluate(options)
+        return
+    from efficientdet.training.options import TrainOptions
+    from efficientdet.training.train import train
+
+    computed["train_batch_size"] = _batch_size()
+    if FLAGS.mode == "train":
+        computed["val_file_pattern"] = None
+    train(runner.options(TrainOptions, **computed))
 
 
 def _check_flags() -> dict:
@@ -164,72 +175,6 @@ def _check_flags() -> dict:
     return overrides
 
 
-def _train(overrides: dict) -> None:
-    from efficientdet.training import train as start
-
-    start.train(
-        FLAGS.model_dir,
-        model_name=FLAGS.model_name,
-        overrides=overrides,
-        train_pattern=FLAGS.train_file_pattern,
-        val_pattern=FLAGS.val_file_pattern if FLAGS.mode == "train_and_eval" else None,
-        label_map_path=FLAGS.label_map_path,
-        start=start.Start(
-            ckpt=FLAGS.ckpt,
-            backbone_ckpt=FLAGS.backbone_ckpt,
-            classes=FLAGS.ckpt_classes,
-            init_classes=FLAGS.init_classes_from_ckpt,
-            allow_partial=FLAGS.allow_partial_ckpt,
-        ),
-        batch_size=_batch_size(),
-        eval_batch_size=FLAGS.eval_batch_size,
-        num_examples=FLAGS.num_examples_per_epoch,
-        max_minutes=FLAGS.max_train_minutes,
-        eval_samples=FLAGS.eval_samples or None,
-        save_steps=FLAGS.save_checkpoints_steps,
-        keep=FLAGS.keep_checkpoints,
-        preflight=not FLAGS.skip_preflight,
-    )
-
-
-def _evaluate(overrides: dict) -> None:
-    from efficientdet.inference.detector import scoring
-
-    scoring.evaluate(
-        FLAGS.model_dir,
-        model_name=FLAGS.model_name,
-        overrides=overrides,
-        val_pattern=FLAGS.val_file_pattern,
-        label_map_path=FLAGS.label_map_path,
-        ckpt=FLAGS.ckpt,
-        ckpt_classes=FLAGS.ckpt_classes,
-        batch_size=FLAGS.eval_batch_size,
-        eval_samples=FLAGS.eval_samples or None,
-        watch_seconds=FLAGS.min_eval_interval if FLAGS.watch else None,
-    )
-
-
-def _zero_shot(overrides: dict) -> None:
-    from efficientdet.inference.detector import scoring
-
-    scoring.zero_shot(
-        model_name=FLAGS.model_name,
-        overrides=overrides,
-        val_pattern=FLAGS.val_file_pattern,
-        label_map_path=FLAGS.label_map_path,
-        ckpt=FLAGS.ckpt,
-        class_map_path=FLAGS.class_map,
-        batch_size=FLAGS.eval_batch_size,
-        eval_samples=FLAGS.eval_samples or None,
-    )
-
-
-def _check_metrics() -> None:
-    from efficientdet.inference.detector import scoring
-
-    scoring.check_metrics(FLAGS.val_file_pattern, FLAGS.label_map_path)
-
-
 def _overrides() -> dict:
     overrides = parse_hparams(FLAGS.hparams)
     for name, flag in (
@@ -254,4 +199,4 @@ def _batch_size() -> int | Literal["auto"] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(runner.run(main))

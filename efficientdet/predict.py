@@ -15,7 +15,7 @@ if not __package__:  # typed by path: the package is found where it lies, instal
     _here = Path(__file__).resolve().parent
     sys.path = [str(_here.parent), *(path for path in sys.path if Path(path).resolve() != _here)]
 
-from efficientdet import command  # isort: skip (says what is not installed)
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
 from efficientdet.errors import UsageError
@@ -50,22 +50,11 @@ def main() -> None:
             raise UsageError(f"--{name} is missing")
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.config import parse_hparams
-    from efficientdet.inference.detector import prediction
+    from efficientdet.inference.prediction import PredictOptions, predict
 
-    prediction.predict(
-        FLAGS.model_dir,
-        model_name=FLAGS.model_name,
-        overrides=parse_hparams(FLAGS.hparams),
-        ckpt=FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None),
-        ckpt_classes=FLAGS.ckpt_classes,
-        images=FLAGS.images,
-        image_list=FLAGS.image_list,
-        output_dir=FLAGS.output_dir,
-        min_score=FLAGS.min_score,
-        max_images=FLAGS.max_images,
-        batch_size=FLAGS.batch_size,
-    )
+    ckpt = FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None)
+    predict(runner.options(PredictOptions, hparams=parse_hparams(FLAGS.hparams), ckpt=ckpt))
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main))
+    sys.exit(runner.run(main))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientdet.run.checkpoints import Checkpoints
+from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.synthetic.scenes import render_set
 
 HPARAMS = (
@@ -80,8 +80,8 @@ def test_killed_runs_end_where_an_undisturbed_one_does(
     assert "going on with the run's batch of 2 images" in last.stdout
     assert "done: 8 steps" in last.stdout
 
-    expected, expected_progress = Checkpoints(straight).load_latest()
-    found, progress = Checkpoints(disturbed).load_latest()
+    expected, expected_progress = CheckpointManager(straight).load_latest()
+    found, progress = CheckpointManager(disturbed).load_latest()
     assert progress == expected_progress  # all but the seconds
     assert found.keys() == expected.keys()
     for name, array in expected.items():

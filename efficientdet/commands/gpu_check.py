@@ -7,20 +7,20 @@ Says on which device it ran. Exit code 1, with the library's own error, if it ca
 
 import time
 
-from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 
 import numpy as np
 
 from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.errors import UserError
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 
 
 def main() -> None:
     """Does two steps, so that the second one's time is without the compilation."""
     overrides = {"image_size": "256x128", "num_classes": 3, "is_training_bn": True}
-    learner = Learner(Config.for_model("efficientdet-d0").override(overrides))
+    engine = TrainingEngine(Config.for_model("efficientdet-d0").override(overrides))
     batch = {
         "images": np.random.default_rng(0).normal(size=(2, 128, 256, 3)).astype(np.float32),
         "boxes": np.tile(np.float32([[20, 30, 90, 160]]), (2, 1, 1)),
@@ -28,11 +28,11 @@ def main() -> None:
     }
     for step in range(2):
         start = time.monotonic()
-        logs = learner.update(batch, step=step, learning_rate=0.001)
+        logs = engine.update(batch, step=step, learning_rate=0.001)
     if not logs["finite"]:
         raise UserError(f"one training step on {backend.device()} gave loss {logs['loss']}")
     print(f"one training step on {backend.device()}: {time.monotonic() - start:.2f} s, loss finite")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    runner.run(main)

@@ -9,7 +9,7 @@ The samples are the first ones of the run that has the same seed.
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientdet import command, quiet_tensorflow  # isort: skip  # noqa: F401 (first of all)
+from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 
 import numpy as np
 from absl import flags
@@ -78,4 +78,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("model_name", "efficientdet-d0", "Its input size, unless --hparams says.")
     flags.DEFINE_multi_string("hparams", [], "As for main.py: yaml files and key=value, by commas.")
     flags.DEFINE_integer("num_images", 12, "Samples on the sheet.", lower_bound=1)
-    command.run(main)
+    runner.run(main)

@@ -1,10 +1,11 @@
 """How every command starts and ends: quiet libraries, one clear line on a user's error."""
 
+import dataclasses
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 # Before TensorFlow is imported anywhere: its C++ chatter hides our own lines. With a GPU its errors
 # stay, without one they speak of nothing that concerns the user.
@@ -16,6 +17,8 @@ from absl import app, flags
 
 from efficientdet.console import log_to_console
 from efficientdet.errors import Stopped, UsageError, UserError, one_line
+
+Options = TypeVar("Options")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -37,6 +40,17 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except OSError as error:  # full or read-only disk, no permission
         _leave(f"error: {error.filename or 'cannot write'}: {error.strerror or error}", 1)
+
+
+def options(kind: type[Options], **computed: Any) -> Options:
+    """The options object of a command: each field of `kind` has the value of the flag of its name.
+
+    Args:
+        kind: a dataclass.
+        computed: fields that are not as typed.
+    """
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in computed]
+    return kind(**{name: flags.FLAGS[name].value for name in names}, **computed)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from efficientdet.dataset.image import read_header
-from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
-from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.kitti import KittiObject
 from efficientdet.errors import UserError
 
 
@@ -72,64 +69,6 @@ def align(
             raise UserError(f"detections for frame {frame.source_id!r} came twice")
         by_id[frame.source_id] = frame
     return [by_id.get(truth.source_id) or FrameDetections(truth.source_id) for truth in truths]
-
-
-def read_truths(files: Sequence[Path], label_map: LabelMap) -> list[FrameTruth]:
-    """The ground truth of records, in their order; no pixel is decoded.
-
-    An object is what its raw KITTI line says: unclipped, and whatever a filter made of it. Where a
-    record has no such lines, it is the box with its class name or else its class id.
-
-    Raises:
-        UserError: a class id that `label_map` does not have.
-    """
-    # Here, so that the evaluation of text files starts without TensorFlow.
-    import tensorflow as tf
-
-    from efficientdet.dataset.example import parse_example
-
-    def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
-        example = parse_example(serialized)
-        return example | {"image": tf.where(example["width"] > 0, "", example["image"])}
-
-    records = tf.data.TFRecordDataset([str(path) for path in files]).map(parse)
-    return [_frame_truth(example, label_map) for example in records.as_numpy_iterator()]
-
-
-def _frame_truth(example: dict[str, np.ndarray], label_map: LabelMap) -> FrameTruth:
-    source_id = example["source_id"].decode()
-    height, width = int(example["height"]), int(example["width"])
-    if not width:
-        header = read_header(example["image"])
-        height, width = header.height, header.width
-    objects = []
-    for index, line in enumerate(example["label_lines"]):
-        if line:
-            objects.append(parse_line(line.decode(), f"{source_id}, object {index + 1}"))
-            continue
-        top, left, bottom, right = example["boxes"][index].tolist()
-        box = (left * width, top * height, right * width, bottom * height)
-        objects.append(_without_line(_type_of(example, index, label_map), box))
-    return FrameTruth(source_id, width, height, objects)
-
-
-def _type_of(example: dict[str, np.ndarray], index: int, label_map: LabelMap) -> str:
-    """The KITTI type of an object without a KITTI line."""
-    class_id, text = int(example["classes"][index]), example["class_text"][index].decode()
-    if example["is_crowd"][index]:
-        return DONT_CARE
-    if class_id not in label_map.names:
-        raise UserError(
-            f"{example['source_id'].decode()}, object {index + 1}: class id {class_id}, "
-            f"and the label map has 1..{label_map.num_classes}"
-        )
-    merged = label_map.types[class_id - 1]
-    return next((name for name in merged if name.lower() == text.lower()), merged[0])
-
-
-def _without_line(kitti_type: str, box: tuple[float, float, float, float]) -> KittiObject:
-    """An object of which only type and box are known; the rest are KITTI's fillers."""
-    return KittiObject(kitti_type, 0.0, 0, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10)
 
 
 def box_array(objects: Sequence[KittiObject]) -> np.ndarray:

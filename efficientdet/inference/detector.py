@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,11 +11,17 @@ import numpy as np
 from keras import ops
 
 from efficientdet import backend
+from efficientdet.checkpoint.class_rows import ClassMode
+from efficientdet.checkpoint.restore import restore
+from efficientdet.checkpoint.trained_with import check_input
 from efficientdet.config import Config
+from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
+from efficientdet.inference.precision import compute_policy, explain_precision
 from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
+from efficientdet.model.detector import build_detector
 from efficientdet.model.postprocess import postprocess
 
 logger = logging.getLogger(__name__)
@@ -31,10 +38,11 @@ class Detector:
     depends on that: each image has its own, and sums are sums.
 
     Args:
-        model: from `build_detector`.
+        model: from `build_detector`; to start from a checkpoint, see `load_detector`.
         config: as the model was built with; `max_nms_inputs=0` becomes AutoML's 5000 of evaluation.
 
     Attributes:
+        model: the network.
         values: (trainables, non-trainables) to run with; at first the model's own. The trainer sets
             its averages here, without touching the weights that it trains.
     """
@@ -43,12 +51,30 @@ class Detector:
         nms = dataclasses.replace(
             config.nms_configs, max_nms_inputs=config.nms_configs.max_nms_inputs or EVAL_NMS_INPUTS
         )
-        self._model, self._config = model, dataclasses.replace(config, nms_configs=nms)
+        self.model, self._config = model, dataclasses.replace(config, nms_configs=nms)
         self.values = _values_of(model)
         self._most: int | None = None  # images at once
         self._anchors = Anchors(config).boxes
         self._detect = backend.compile_pure(self._pure_detect)
         self._evaluate = backend.compile_pure(self._pure_evaluate)
+
+    def load(
+        self,
+        path: str | Path,
+        label_map: LabelMap | None = None,
+        classes: ClassMode = "auto",
+    ) -> None:
+        """Takes the weights of the checkpoint at `path`, averages first; see `restore`.
+
+        Raises:
+            UserError: a part would keep its random weights, or the images would be scaled otherwise
+                than those it was trained on: every figure would mean nothing.
+        """
+        check_input(str(path), self._config)
+        report = restore(self.model, str(path), self._config, label_map=label_map, classes=classes)
+        report.require_complete()
+        self.values = _values_of(self.model)
+        logger.info(report.line())
 
     def detect(self, batch: Batch) -> list[FrameDetections]:
         """Detections of a batch: `images`, `image_scale`, `original_hw`, `source_id` (`valid`).
@@ -109,7 +135,7 @@ class Detector:
         logger.info(f"out of memory with {size} images at once: going on with {self._most}")
 
     def _outputs(self, trainables: list, statistics: list, images: Any) -> tuple[list, list]:
-        outputs, _ = self._model.stateless_call(trainables, statistics, images, training=False)
+        outputs, _ = self.model.stateless_call(trainables, statistics, images, training=False)
         return outputs
 
     def _pure_detect(self, trainables: list, statistics: list, images: Any, scale: Any) -> Any:
@@ -132,6 +158,27 @@ class Detector:
         )
         sums["num_positives"] = ops.sum(assigned.num_positives)
         return postprocess(*outputs, self._anchors, scale, config=self._config), sums
+
+
+def load_detector(
+    config: Config,
+    path: str | Path,
+    label_map: LabelMap | None = None,
+    classes: ClassMode = "auto",
+) -> Detector:
+    """A detector of `config` with the weights at `path`; mixed precision where the device gains.
+
+    Args:
+        label_map, classes: see `checkpoint.class_rows.match_classes`.
+
+    Raises:
+        UserError: see `Detector.load`.
+    """
+    explain_precision(config)
+    keras.config.set_dtype_policy(compute_policy(config))
+    detector = Detector(build_detector(config), config)
+    detector.load(path, label_map, classes)
+    return detector
 
 
 def _values_of(model: keras.Model) -> tuple[list, list]:

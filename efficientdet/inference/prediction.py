@@ -3,20 +3,22 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
+from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
+from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
-from efficientdet.inference.detector import Detector
-from efficientdet.inference.scoring import load_model, load_weights, newest_checkpoint
+from efficientdet.inference.detector import load_detector
 from efficientdet.input.images import RecordImage, find_images, image_batches
+from efficientdet.run.checkpoints import newest_checkpoint
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
 from efficientdet.visualize.detections import draw_detections
@@ -25,46 +27,48 @@ from efficientdet.visualize.drawing import save_image
 logger = logging.getLogger(__name__)
 
 
-def predict(
-    model_dir: str,
-    *,
-    model_name: str | None,
-    overrides: Mapping[str, Any],
-    ckpt: str | None,
-    ckpt_classes: str,
-    images: str,
-    image_list: str | None,
-    output_dir: str,
-    min_score: float | None,
-    max_images: int | None,
-    batch_size: int,
-) -> None:
-    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`.
+@dataclass(frozen=True)
+class PredictOptions:
+    """The flags of predict.py, under their names.
 
-    Args:
+    Attributes:
+        hparams: hyper-parameters of the command line, by dotted key.
         ckpt: instead of the newest checkpoint of `model_dir`.
         images: see `find_images`.
         min_score: boxes from this score on are drawn; None: by class, the best F1 of this
             checkpoint's evaluation.
     """
-    console = Console()
-    run = RunDirectory(model_dir)
-    path = ckpt or newest_checkpoint(run.path, to="predict with")
+
+    model_dir: str
+    images: str
+    model_name: str | None = None
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    ckpt: str | None = None
+    ckpt_classes: ClassMode = "auto"
+    image_list: str | None = None
+    output_dir: str = "predictions"
+    min_score: float | None = None
+    max_images: int | None = None
+    batch_size: int = 4
+
+
+def predict(options: PredictOptions) -> None:
+    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`."""
+    run = RunDirectory(options.model_dir)
+    path = options.ckpt or newest_checkpoint(run.path, to="predict with")
     require(str(path))  # before anything slow
-    paths = find_images(images, image_list)[:max_images]
-    _require_distinct_names(paths)
+    images = find_images(options.images, options.image_list)[: options.max_images]
+    _require_distinct_names(images)
     label_map = run.label_map(None)
-    config = run.config(model_name, overrides, label_map, ckpt)
-    model = load_model(config)
-    load_weights(model, path, config, label_map=label_map, classes=ckpt_classes)
-    detector = Detector(model, config)
-    thresholds = _thresholds(path, run, label_map, min_score)
-    folder = Path(output_dir)
+    config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
+    detector = load_detector(config, path, label_map, options.ckpt_classes)
+    thresholds = _thresholds(path, run, label_map, options.min_score)
+    folder = Path(options.output_dir)
     found: list[FrameDetections] = []
     steps = track(
-        image_batches(paths, config, batch_size),
+        image_batches(images, config, options.batch_size),
         "detecting",
-        math.ceil(len(paths) / batch_size),
+        math.ceil(len(images) / options.batch_size),
         console=console,
         transient=True,
         disable=not console.is_terminal,

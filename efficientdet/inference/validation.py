@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -16,12 +15,14 @@ from rich.progress import track
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
+from efficientdet.console import console
 from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
-from efficientdet.evaluation.frames import FrameDetections, read_truths
+from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import Detector
+from efficientdet.inference.truths import read_truths
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
@@ -34,7 +35,6 @@ from efficientdet.visualize.drawing import save_image, sheet
 logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, np.ndarray]
-Weights = tuple[list, list]
 STRIP_IMAGES = 6
 STRIP_SCORE = 0.3
 REPORT = "report.html"
@@ -81,7 +81,7 @@ class Validator:
         batch_size: int,
         *,
         num_images: int,
-        console: Console,
+        console: Console = console,
     ):
         self._config, self._console = config, console
         self.label_map = records.label_map
@@ -186,7 +186,7 @@ class Validator:
 
 
 class EpochEvaluation:
-    """A `Validator` that keeps its compiled detector from epoch to epoch, prints and writes.
+    """A `Validator` that prints and writes what it finds.
 
     Args:
         folder: `model_dir/eval`.
@@ -200,18 +200,11 @@ class EpochEvaluation:
         self._validator, self._folder = validator, folder
         self.num_images = len(validator.truths)
         self.kept = (folder / REPORT, folder / thresholds.FILE_NAME)
-        self._model: keras.Model | None = None
-        self._detector: Detector | None = None
 
-    def __call__(
-        self, model: keras.Model, config: Config, values: Weights, checkpoint: str | Path
-    ) -> Evaluated:
-        """Evaluates `model` with `values`: (trainables, non-trainables) of `checkpoint`."""
+    def __call__(self, detector: Detector, checkpoint: str | Path) -> Evaluated:
+        """Evaluates `detector`, which has the weights of `checkpoint`."""
         identity = identify(checkpoint)  # now: training may drop it meanwhile
-        if model is not self._model:
-            self._model, self._detector = model, Detector(model, config)
-        self._detector.values = values
-        evaluated = self._validator(self._detector)
+        evaluated = self._validator(detector)
         self._validator.show(evaluated)
         self._validator.write(evaluated, self._folder, identity)
         return evaluated
@@ -231,7 +224,7 @@ def check_metric(name: str, known: Sequence[str]) -> None:
         )
 
 
-def obeyed(name: str, said: int | None, found: int) -> int:
+def count_images(name: str, said: int | None, found: int) -> int:
     """What the flag `name` says, with one warning where the records say something else."""
     if said is not None and said != found:
         logger.warning(f"--{name}={said}, the records hold {found}; going by the flag")

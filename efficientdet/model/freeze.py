@@ -5,7 +5,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import keras
-from rich.table import Table
 
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
@@ -33,17 +32,6 @@ class FreezeReport:
 
     frozen_names: frozenset[str]
     rows: tuple[PartFreeze, ...]
-
-    def table(self) -> Table:
-        """For the terminal."""
-        table = Table(title="what is trained")
-        for column in ("part", "variables", "frozen", "BatchNorm in training"):
-            table.add_column(
-                column, justify="right" if column in ("variables", "frozen") else "left"
-            )
-        for row in self.rows:
-            table.add_row(row.part, str(row.num_variables), str(row.num_frozen), row.batch_norm)
-        return table
 
 
 def apply(

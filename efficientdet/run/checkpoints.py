@@ -107,7 +107,7 @@ def hold(prefix: Path) -> Iterator[HeldCheckpoint]:
         )
 
 
-class Checkpoints:
+class CheckpointManager:
     """Saves, finds, reads and prunes the checkpoints in `folder`.
 
     Args:
@@ -234,3 +234,19 @@ def _read_progress(arrays: dict[str, np.ndarray], step: int) -> Progress:
             "the run was. Name it with --ckpt and train into another --model_dir"
         )
     return Progress(**json.loads(text.item() if hasattr(text, "item") else text))
+
+
+def newest_checkpoint(model_dir: Path, *, to: str) -> Path:
+    """Prefix of the newest checkpoint in a model_dir, `to` do something with.
+
+    Raises:
+        UserError: there is none.
+    """
+    checkpoints = CheckpointManager(model_dir)
+    steps = checkpoints.steps()
+    if not steps:
+        raise UserError(
+            f"{model_dir}: no checkpoint to {to} (model.ckpt-N.index); train first, or name "
+            "one with --ckpt"
+        )
+    return checkpoints.prefix(steps[-1])

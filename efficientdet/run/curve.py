@@ -8,7 +8,7 @@ from pathlib import Path
 
 from efficientdet.checkpoint.identity import identify
 from efficientdet.run.callbacks import Logs, MetricsFile, Pictures, TensorBoard
-from efficientdet.run.checkpoints import Checkpoints, HeldCheckpoint
+from efficientdet.run.checkpoints import CheckpointManager, HeldCheckpoint
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.scoreboard import Scoreboard, evaluator_log
 
@@ -27,7 +27,7 @@ class EvaluationCurve:
 
     def __init__(self, model_dir: Path, metric: str | None):
         self._metric = metric
-        self._scoreboard = Scoreboard(Checkpoints(model_dir), metric or "")
+        self._scoreboard = Scoreboard(CheckpointManager(model_dir), metric or "")
         log = evaluator_log(model_dir)
         log.truncate(math.inf)  # drops nothing but a last line that a crash cut short
         self._callbacks = (MetricsFile(log), TensorBoard(model_dir))

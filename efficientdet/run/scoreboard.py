@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientdet.errors import UserError
-from efficientdet.run.checkpoints import Checkpoints, HeldCheckpoint
+from efficientdet.run.checkpoints import CheckpointManager, HeldCheckpoint
 from efficientdet.run.metrics_log import MetricsLog
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Scoreboard:
         metric: the best_metric; of a `val_` loss, the least is the best.
     """
 
-    def __init__(self, checkpoints: Checkpoints, metric: str):
+    def __init__(self, checkpoints: CheckpointManager, metric: str):
         self._checkpoints, self._metric = checkpoints, metric
         folder = checkpoints.folder
         self._logs = (MetricsLog(folder / "metrics.jsonl"), evaluator_log(folder))

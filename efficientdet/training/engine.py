@@ -10,6 +10,7 @@ import numpy as np
 from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.errors import UserError
+from efficientdet.inference.detector import Detector
 from efficientdet.inference.precision import compute_policy
 from efficientdet.model import freeze
 from efficientdet.model.detector import build_detector, part_of
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = 64
 
 
-class Learner:
+class TrainingEngine:
     """Does training steps, and makes room on the device when one does not fit.
 
     Args:
@@ -39,6 +40,7 @@ class Learner:
     ):
         self.config, self._changed = config, changed
         self._heads_only = False
+        self._detector: Detector | None = None
         self._restored: Collection[str] | None = None
         self.build()
 
@@ -104,6 +106,13 @@ class Learner:
                     raise
             self._make_room(len(batch["images"]))
 
+    def detector(self) -> Detector:
+        """The model with the averages of its weights; compiled once for each model."""
+        if self._detector is None or self._detector.model is not self.model:
+            self._detector = Detector(self.model, self.config)
+        self._detector.values = self.state.evaluation_values()
+        return self._detector
+
     def largest_batch(
         self,
         height: int,
@@ -164,6 +173,7 @@ class Learner:
             loaded=self._restored is not None,
         )
         self._changed(self.config)
+        self._detector = None
         del self.step, self.state, self.model
         self.build()
         self.state.load(arrays)

@@ -18,7 +18,7 @@ from efficientdet.config import Config
 from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.model.detector import build_detector
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 
 MAX_INSTANCES = 32
 TIMED_STEPS = 5
@@ -122,10 +122,10 @@ def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float
 
     The peak is that of the whole process until then: give it a fresh one, and ascending sizes.
     """
-    learner, found = Learner(config), []
+    engine, found = TrainingEngine(config), []
     for batch_size in batch_sizes:
         try:
-            seconds = _median_step(learner, batch_size)
+            seconds = _median_step(engine, batch_size)
         except Exception as error:
             if not backend.is_out_of_memory(error):
                 raise
@@ -134,9 +134,9 @@ def measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float
     return found + [None] * (len(batch_sizes) - len(found))
 
 
-def _median_step(learner, batch_size: int) -> float:
+def _median_step(engine, batch_size: int) -> float:
     """Seconds of a step, the first one left out."""
-    height, width = learner.config.image_hw
+    height, width = engine.config.image_hw
     batch = {
         "images": np.zeros((batch_size, height, width, 3), np.float32),
         "boxes": np.tile(np.float32([[20, 30, 90, 160]]), (batch_size, MAX_INSTANCES, 1)),
@@ -145,6 +145,6 @@ def _median_step(learner, batch_size: int) -> float:
     seconds = []
     for step in range(TIMED_STEPS + 1):
         start = time.monotonic()
-        learner.step(batch, step=step, learning_rate=0.0)
+        engine.step(batch, step=step, learning_rate=0.0)
         seconds.append(time.monotonic() - start)
     return statistics.median(seconds[1:])

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from efficientdet import backend
+from efficientdet.console import console
 from efficientdet.run.callbacks import Callback, Logs
 
 PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
@@ -15,7 +16,7 @@ PLAIN_SECONDS = 10.0  # between lines where the output is no terminal
 class ProgressBar(Callback):
     """Epoch, bar, smoothed losses, lr, img/s, data wait, memory, ETA; plain lines in a log."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console = console):
         self._console = console
         self._bar: Progress | None = None
         self._task: TaskID | None = None

@@ -5,30 +5,33 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 
 from efficientdet import backend
-from efficientdet.checkpoint.report import REPORT_FILE, RestoreReport, read_restored_names
+from efficientdet.checkpoint.report import REPORT_FILE, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
+from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
 from efficientdet.inference.precision import explain_precision
-from efficientdet.inference.validation import EpochEvaluation, Validator, check_metric, obeyed
+from efficientdet.inference.validation import EpochEvaluation, Validator, check_metric, count_images
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
+from efficientdet.model.freeze import FreezeReport
 from efficientdet.run.callbacks import MetricsFile, TensorBoard
-from efficientdet.run.checkpoints import Checkpoints
+from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.metrics_log import MetricsLog
-from efficientdet.training import preflight as before_start
-from efficientdet.training.engine import Learner
+from efficientdet.training import preflight
+from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.fallback import decide_batch_norm
+from efficientdet.training.options import TrainOptions
 from efficientdet.training.progress_bar import ProgressBar
 from efficientdet.training.trainer import Plan, Trainer
 
@@ -38,163 +41,171 @@ DEFAULT_BATCH = 64  # AutoML's
 
 
 @dataclass(frozen=True)
-class Start:
-    """Which weights a fresh run begins with; see the flags of main.py."""
+class OpenedRun:
+    """A run with its records: all that can be read and refused before there is a model.
 
-    ckpt: str | None = None
-    backbone_ckpt: str | None = None  # not both
-    classes: str = "auto"
-    init_classes: bool = False
-    allow_partial: bool = False
-
-    @property
-    def path(self) -> str | None:
-        """The checkpoint to read, if any."""
-        return self.ckpt or self.backbone_ckpt
-
-    def load_into(self, learner: Learner, label_map: LabelMap) -> RestoreReport:
-        """Restores the model's weights from `path`; the averages begin with them."""
-        report = restore(
-            learner.model,
-            self.path,
-            learner.config,
-            label_map=label_map,
-            backbone_only=self.backbone_ckpt is not None,
-            classes=self.classes,
-            init_classes=self.init_classes,
-            allow_partial=self.allow_partial,
-        )
-        learner.state.reset_shadows()
-        learner.started_from(report.restored_names)
-        return report
-
-
-def train(
-    model_dir: str,
-    *,
-    model_name: str | None,
-    overrides: Mapping[str, Any],
-    train_pattern: str,
-    val_pattern: str | None,
-    label_map_path: str | None,
-    start: Start,
-    batch_size: int | Literal["auto"] | None,
-    eval_batch_size: int,
-    num_examples: int | None,
-    max_minutes: float | None,
-    eval_samples: int | None,
-    save_steps: int,
-    keep: int,
-    preflight: bool,
-) -> None:
-    """Trains, and evaluates after each epoch if there is a `val_pattern`; resumes where it can.
-
-    Args:
-        model_dir: folder of the run; a checkpoint in it is gone on from.
-        overrides: hyper-parameters of the command line.
-        batch_size: images an update; None or `auto`: the run's own, else 64, or the most that fits.
-        num_examples: images an epoch; None: those of the records.
-        max_minutes: end after so much training, earlier starts of the run counted; None: never.
+    Attributes:
+        batch_size: images an update; None: the most that fits, a multiple of `batch_unit`.
+        evaluation: None: never.
+        is_resumed: there is a checkpoint to go on from.
     """
-    console = Console()
-    run = RunDirectory(model_dir)
-    records = RecordSet.open(train_pattern, label_map_path, run.stored_label_map)
-    label_map = run.label_map(records.label_map)
-    validation = None
-    if val_pattern:
-        validation = RecordSet.open(val_pattern, label_map_path, label_map)
-        if validation.label_map != label_map:
-            raise UserError(
-                f"{val_pattern} was made with the classes {validation.label_map}, {train_pattern} "
-                f"with {label_map}; convert both with the same --label_map_path and --classes"
-            )
-    config = run.config(model_name, overrides, label_map, start.path)
-    checkpoints = Checkpoints(run.path, keep=keep)
-    batch_size = _known_batch(batch_size, checkpoints)
-    if batch_size and batch_size % config.grad_accum_steps:
-        raise UsageError(
-            f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
-        )
-    resuming = bool(checkpoints.steps())
-    if start.path and not resuming:
-        require(start.path)
-    unit = math.lcm(config.grad_accum_steps, backend.num_devices())
-    _check_batch(batch_size or unit, records, config)
-    if batch_size or not resuming:  # auto: likely a small card, and when resuming the same again
-        loaded = read_restored_names(run.path) is not None if resuming else start.path is not None
-        config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
-    explain_precision(config)
-    if preflight:
-        before_start.check_records(records, validation, config=config)
-    evaluate = None
-    if validation:
-        count = obeyed("eval_samples", eval_samples, validation.num_examples)
-        validator = Validator(
-            validation, config, eval_batch_size, num_images=count, console=console
-        )
-        check_metric(config.best_metric, validator.metric_names)
-        evaluate = EpochEvaluation(validator, run.path / "eval")
 
-    learner = Learner(config, changed=lambda changed: run.write(changed, label_map))
-    batch_size = batch_size or learner.largest_batch(
-        *config.image_hw, records.max_objects, multiple_of=unit, at_most=records.num_examples
-    )
-    examples = obeyed("num_examples_per_epoch", num_examples, records.num_examples)
-    plan = Plan(
-        batch_size,
-        steps_per_epoch=max(1, examples // batch_size),
-        num_epochs=config.num_epochs,
-        save_steps=save_steps,
-        best_metric=config.best_metric,
-        max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
-    )
-    batches = _training_batches(records, config, batch_size, examples)
-    if preflight:
-        before_start.check_disk(learner.model, run.path, keep=keep)
-        for first in islice(batches(0, 0), 1):  # without one, the trainer says so
-            before_start.draw_batch(first, run.path / "preflight.png", config=config)
+    directory: RunDirectory
+    records: RecordSet
+    label_map: LabelMap
+    config: Config
+    checkpoints: CheckpointManager
+    batch_size: int | None
+    batch_unit: int
+    evaluation: EpochEvaluation | None
+    is_resumed: bool
 
-    log = MetricsLog(run.path / "metrics.jsonl")
-    trainer = Trainer(
-        learner,
-        plan,
-        checkpoints,
-        batches=batches,
-        evaluate=evaluate,
-        callbacks=[ProgressBar(console), MetricsFile(log), TensorBoard(run.path)],
-    )
-    _resume_or_load(trainer, start, run, label_map, console)
-    run.write(config, label_map)  # from here on it is a run: all that could be refused was
-    logger.info(_headline(learner, plan, records))
-    if max_minutes is not None:
-        logger.info(_time_and_rate(config, max_minutes))
-    console.print(learner.freeze_report.table())
+
+def train(options: TrainOptions) -> None:
+    """Trains, and evaluates after each epoch if there are validation records; resumes if it can."""
+    run = open_run(options)
+    trainer = build_trainer(options, run)
     trainer.fit()
     progress = trainer.progress
     logger.info(
         f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
-        f"checkpoints and metrics in {run.path}"
+        f"checkpoints and metrics in {run.directory.path}"
     )
 
 
-def _resume_or_load(
-    trainer: Trainer, start: Start, run: RunDirectory, label_map: LabelMap, console: Console
-) -> None:
-    """Brings the learner to the run's newest checkpoint, else to the weights to start from."""
+def open_run(options: TrainOptions) -> OpenedRun:
+    """Reads what there is, and decides what is left open.
+
+    Raises:
+        UserError: bad records, another run's folder, a checkpoint or a metric that is not there.
+    """
+    directory = RunDirectory(options.model_dir)
+    records, validation, label_map = _open_records(options, directory)
+    config = directory.config(
+        options.model_name, options.hparams, label_map, options.initial_weights
+    )
+    checkpoints = CheckpointManager(directory.path, keep=options.keep_checkpoints)
+    batch_size = _known_batch(options.train_batch_size, checkpoints)
+    if batch_size and batch_size % config.grad_accum_steps:
+        raise UsageError(
+            f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
+        )
+    is_resumed = bool(checkpoints.steps())
+    if options.initial_weights and not is_resumed:
+        require(options.initial_weights)
+    unit = math.lcm(config.grad_accum_steps, backend.num_devices())
+    _check_batch(batch_size or unit, records, config)
+    if batch_size or not is_resumed:  # auto: likely a small card, and if resumed the same again
+        loaded = options.initial_weights is not None
+        if is_resumed:
+            loaded = read_restored_names(directory.path) is not None
+        config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
+    explain_precision(config)
+    if not options.skip_preflight:
+        preflight.check_records(records, validation, config=config)
+    evaluation = None
+    if validation:
+        count = count_images("eval_samples", options.eval_samples, validation.num_examples)
+        validator = Validator(validation, config, options.eval_batch_size, num_images=count)
+        check_metric(config.best_metric, validator.metric_names)
+        evaluation = EpochEvaluation(validator, directory.path / "eval")
+    return OpenedRun(
+        directory, records, label_map, config, checkpoints, batch_size, unit, evaluation, is_resumed
+    )
+
+
+def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
+    """Model, step, plan and input, brought to where the run stopped or to its initial weights."""
+    config, folder, records = run.config, run.directory.path, run.records
+    engine = TrainingEngine(
+        config, changed=lambda changed: run.directory.write(changed, run.label_map)
+    )
+    batch_size = run.batch_size or engine.largest_batch(
+        *config.image_hw, records.max_objects, multiple_of=run.batch_unit,
+        at_most=records.num_examples,
+    )  # fmt: skip
+    examples = count_images(
+        "num_examples_per_epoch", options.num_examples_per_epoch, records.num_examples
+    )
+    minutes = options.max_train_minutes
+    plan = Plan(
+        batch_size,
+        steps_per_epoch=max(1, examples // batch_size),
+        num_epochs=config.num_epochs,
+        save_steps=options.save_checkpoints_steps,
+        best_metric=config.best_metric,
+        max_seconds=math.inf if minutes is None else 60 * minutes,
+    )
+    batches = _training_batches(records, config, batch_size, examples)
+    if not options.skip_preflight:
+        preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
+        for first in islice(batches(0, 0), 1):  # without one, the trainer says so
+            preflight.draw_batch(first, folder / "preflight.png", config=config)
+    callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
+    trainer = Trainer(
+        engine,
+        plan,
+        run.checkpoints,
+        batches=batches,
+        evaluate=run.evaluation,
+        callbacks=[*callbacks, TensorBoard(folder)],
+    )
+    _resume_or_load(trainer, options, run)
+    run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was
+    logger.info(_headline(engine, plan, records))
+    if minutes is not None:
+        logger.info(_time_and_rate(config, minutes))
+    console.print(_freeze_table(engine.freeze_report))
+    return trainer
+
+
+def _open_records(
+    options: TrainOptions, directory: RunDirectory
+) -> tuple[RecordSet, RecordSet | None, LabelMap]:
+    """Training and validation records, and the run's label map, which is that of both."""
+    train_pattern, val_pattern = options.train_file_pattern, options.val_file_pattern
+    path = options.label_map_path
+    records = RecordSet.open(train_pattern, path, directory.stored_label_map)
+    label_map = directory.label_map(records.label_map)
+    if not val_pattern:
+        return records, None, label_map
+    validation = RecordSet.open(val_pattern, path, label_map)
+    if validation.label_map != label_map:
+        raise UserError(
+            f"{val_pattern} was made with the classes {validation.label_map}, {train_pattern} "
+            f"with {label_map}; convert both with the same --label_map_path and --classes"
+        )
+    return records, validation, label_map
+
+
+def _resume_or_load(trainer: Trainer, options: TrainOptions, run: OpenedRun) -> None:
+    """Brings the engine to the run's newest checkpoint, else to the weights to start from."""
+    engine, folder, ckpt = trainer.engine, run.directory.path, options.initial_weights
     if trainer.resume():
-        trainer.learner.started_from(read_restored_names(run.path))
-        if start.path:
-            logger.info(f"{start.path} is not read again: the run is past its start")
+        engine.started_from(read_restored_names(folder))
+        if ckpt:
+            logger.info(f"{ckpt} is not read again: the run is past its start")
         logger.info(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
-    elif start.path:
-        report = start.load_into(trainer.learner, label_map)
+    elif ckpt:
+        report = restore(
+            engine.model,
+            ckpt,
+            engine.config,
+            label_map=run.label_map,
+            backbone_only=options.backbone_ckpt is not None,
+            classes=options.ckpt_classes,
+            init_classes=options.init_classes_from_ckpt,
+            allow_partial=options.allow_partial_ckpt,
+        )
+        engine.state.reset_shadows()  # the averages begin with the loaded weights
+        engine.started_from(report.restored_names)
         console.print(report.table())
-        report.write(run.path)
+        report.write(folder)
     else:
-        (run.path / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
+        (folder / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
 
 
-def _known_batch(asked: int | Literal["auto"] | None, checkpoints: Checkpoints) -> int | None:
+def _known_batch(asked: int | Literal["auto"] | None, checkpoints: CheckpointManager) -> int | None:
     """Images an update, as far as known before there is a model; None: what fits must be tried.
 
     A run that goes on keeps its own, so that its optimisation stays the same.
@@ -274,11 +285,11 @@ def _time_and_rate(config: Config, minutes: float) -> str:
     )
 
 
-def _headline(learner: Learner, plan: Plan, records: RecordSet) -> str:
-    config = learner.config
+def _headline(engine: TrainingEngine, plan: Plan, records: RecordSet) -> str:
+    config = engine.config
     height, width = config.image_hw
     micro = f" in {config.grad_accum_steps} micro-batches" if config.grad_accum_steps > 1 else ""
-    parameters = sum(math.prod(v.shape) for v in learner.model.trainable_variables)
+    parameters = sum(math.prod(v.shape) for v in engine.model.trainable_variables)
     return (
         f"{config.name}, input {width}x{height}, {config.num_classes} classes, "
         f"{parameters / 1e6:.2f} M parameters, {keras.config.dtype_policy().name} on "
@@ -286,3 +297,13 @@ def _headline(learner: Learner, plan: Plan, records: RecordSet) -> str:
         f"{records.num_examples} training images, batch {plan.batch_size}{micro}, "
         f"{plan.steps_per_epoch} steps an epoch, {plan.num_epochs} epochs"
     )
+
+
+def _freeze_table(report: FreezeReport) -> Table:
+    """What is trained, one row a part."""
+    table = Table(title="what is trained")
+    for column in ("part", "variables", "frozen", "BatchNorm in training"):
+        table.add_column(column, justify="right" if column in ("variables", "frozen") else "left")
+    for row in report.rows:
+        table.add_row(row.part, str(row.num_variables), str(row.num_frozen), row.batch_norm)
+    return table

@@ -14,9 +14,9 @@ from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.validation import EpochEvaluation
 from efficientdet.run.callbacks import Callback
-from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.scoreboard import Scoreboard
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
 from efficientdet.training.train_state import EMA
@@ -50,25 +50,25 @@ class Plan:
 
 
 class Trainer:
-    """Trains a `Learner` from where `progress` is to the end of the plan.
+    """Trains a `TrainingEngine` from where `progress` is to the end of the plan.
 
     Args:
-        learner: model, state and step.
+        engine: model, state and step.
         batches: (data epoch, batches to skip) -> iterator over the rest of that pass.
-        evaluate: called after each epoch (None: never); it uses the learner's averages.
+        evaluate: called after each epoch (None: never); it uses the engine's averages.
     """
 
     def __init__(
         self,
-        learner: Learner,
+        engine: TrainingEngine,
         plan: Plan,
-        checkpoints: Checkpoints,
+        checkpoints: CheckpointManager,
         *,
         batches: Callable[[int, int], Iterator[Batch]],
         evaluate: EpochEvaluation | None,
         callbacks: Sequence[Callback] = (),
     ):
-        self.learner, self.plan, self.progress = learner, plan, Progress()
+        self.engine, self.plan, self.progress = engine, plan, Progress()
         self._checkpoints = checkpoints
         self._scoreboard = Scoreboard(checkpoints, plan.best_metric)
         self._batches, self._evaluate = batches, evaluate
@@ -76,8 +76,8 @@ class Trainer:
 
     @property
     def config(self) -> Config:
-        """The learner's; the ladder may change it on the way."""
-        return self.learner.config
+        """The engine's; the ladder may change it on the way."""
+        return self.engine.config
 
     def resume(self) -> bool:
         """Goes to the newest checkpoint; False if there is none."""
@@ -87,7 +87,7 @@ class Trainer:
             self._scoreboard.truncate(-1)  # whatever stands there is of a run that is gone
             return False
         arrays, progress = loaded
-        absent = self.learner.state.load(arrays)
+        absent = self.engine.state.load(arrays)
         averages = [name for name in absent if name.endswith(f"/{EMA}")]
         if averages:
             logger.info(
@@ -142,7 +142,7 @@ class Trainer:
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """Steps to the end of the present epoch or of the time, and a checkpoint there."""
         progress, plan = self.progress, self.plan
-        self.learner.train_heads_only(progress.epoch < self.config.heads_only_epochs)
+        self.engine.train_heads_only(progress.epoch < self.config.heads_only_epochs)
         for callback in self._callbacks:
             callback.on_epoch(
                 progress.epoch, progress.step_in_epoch, plan.steps_per_epoch, plan.num_epochs
@@ -172,7 +172,7 @@ class Trainer:
         batch = next(batches)
         waited = time.monotonic() - start
         rate = self._rate(self.plan.max_seconds)
-        logs = self.learner.update(batch, step=progress.step, learning_rate=rate)
+        logs = self.engine.update(batch, step=progress.step, learning_rate=rate)
         seconds = time.monotonic() - start
         progress.step += 1
         progress.seconds += seconds
@@ -234,7 +234,7 @@ class Trainer:
     def _save(self) -> None:
         self.progress.batch_size = self.plan.batch_size
         self.progress.max_seconds = self.plan.max_seconds
-        self._checkpoints.save(self.learner.state.arrays(), self.progress)
+        self._checkpoints.save(self.engine.state.arrays(), self.progress)
 
     def _keep_bad_batch(self, batch: Batch, logs: Mapping[str, float]) -> None:
         """Notes a non-finite step: its update was skipped, its images are kept to look at."""
@@ -276,9 +276,8 @@ class Trainer:
         return not self._scoreboard.has(self.progress.step, self._evaluate.num_images)
 
     def _run_evaluation(self) -> None:
-        learner, prefix = self.learner, self._checkpoints.prefix(self.progress.step)
-        values = learner.state.evaluation_values()
-        evaluated = self._evaluate(learner.model, learner.config, values, prefix)
+        engine, prefix = self.engine, self._checkpoints.prefix(self.progress.step)
+        evaluated = self._evaluate(engine.detector(), prefix)
         # Archived before it is logged: a crash in between repeats both.
         with hold(prefix) as checkpoint:
             self._scoreboard.keep_if_best(checkpoint, evaluated.metrics, self._evaluate.kept)

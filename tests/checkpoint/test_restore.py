@@ -13,7 +13,7 @@ from efficientdet.checkpoint.stored import EMA, read_weights
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
-from efficientdet.inference.scoring import load_weights
+from efficientdet.inference.detector import Detector
 from efficientdet.model.detector import automl_names, build_detector, part_of
 
 SMALL = {"image_size": 64, "fpn_cell_repeats": 1, "box_class_repeats": 1}
@@ -242,15 +242,15 @@ def test_another_anchor_scale_is_fit_to_train_on_and_not_to_evaluate(tmp_path, s
     config = tiny(name, **here)
     model = build_detector(config)
     if right is None:
-        load_weights(model, tmp_path, config, lambda line: None)
+        Detector(model, config).load(tmp_path)
         return
     with pytest.raises(UserError, match=re.escape(f"--hparams={right}")) as error:
-        load_weights(model, tmp_path, config, lambda line: None)
+        Detector(model, config).load(tmp_path)
     assert "\n" not in str(error.value)
     report = restore(model, str(tmp_path), config)
     assert f"trained with {right}, here" in report.line() and not report.names("reinitialised")
     hparams = parse_hparams(right)
-    load_weights(model, tmp_path, config.override(hparams), lambda line: None)
+    Detector(model, config.override(hparams)).load(tmp_path)
 
 
 def test_anchor_scales_of_levels_that_are_new_do_not_count(tmp_path):
@@ -264,7 +264,7 @@ def test_anchor_scales_of_levels_that_are_new_do_not_count(tmp_path):
 def test_nothing_is_known_of_the_anchors_of_a_run_without_its_config(tmp_path):
     store_random(tmp_path, tiny(), **{"state/updates": np.float32(3)})
     config = tiny(anchor_scale=2.0)
-    load_weights(build_detector(config), tmp_path, config, lambda line: None)
+    Detector(build_detector(config), config).load(tmp_path)
 
 
 def test_a_backbone_has_no_anchors(tmp_path):

@@ -1,6 +1,5 @@
 """Weights say how the images of a run that begins with them are to be scaled."""
 
-import inspect
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,8 @@ from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.run.directory import RunDirectory
-from efficientdet.training import train as start
+from efficientdet.training import train
+from efficientdet.training.options import TrainOptions
 
 D0 = Config.for_model("efficientdet-d0")
 HALF = (127.5, 127.5, 127.5)
@@ -66,7 +66,7 @@ def test_others_decide_nothing(tmp_path: Path, said):
 
 
 def test_an_evaluation_with_another_scaling_is_refused(advprop: Path):
-    check_input(str(advprop), configure(D0, {}, str(advprop), print))
+    check_input(str(advprop), configure(D0, {}, str(advprop)))
     check_input("elsewhere/model", D0)
     with pytest.raises(UserError, match=r"mean_rgb=127.5\*127.5\*127.5, but here it is 123.675"):
         check_input(str(advprop), D0)
@@ -76,21 +76,10 @@ def test_training_asks_the_weights_it_starts_from(
     advprop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     records = SimpleNamespace(label_map=LabelMap.kitti())
-    monkeypatch.setattr(start.RecordSet, "open", lambda *given: records)
-    # The first thing that is done with the configuration.
-    monkeypatch.setattr(start, "_decide_batch_norm", lambda config, *_, **__: stop(config))
-
-    class Stop(Exception):
-        pass
-
-    def stop(config: Config) -> None:
-        raise Stop(config.mean_rgb)
-
-    others = inspect.signature(start.train).parameters.keys() - {"model_dir", "overrides", "start"}
-    with pytest.raises(Stop, match="127.5, 127.5, 127.5"):
-        start.train(
-            str(tmp_path / "run"),
-            overrides={},
-            start=start.Start(backbone_ckpt=str(advprop)),
-            **dict.fromkeys(others),
-        )
+    monkeypatch.setattr(train.RecordSet, "open", lambda *given: records)
+    monkeypatch.setattr(train, "require", lambda path: None)
+    monkeypatch.setattr(train, "_check_batch", lambda *given: None)
+    options = TrainOptions(
+        str(tmp_path / "run"), "a.record", backbone_ckpt=str(advprop), skip_preflight=True
+    )
+    assert train.open_run(options).config.mean_rgb == (127.5,) * 3

@@ -13,7 +13,7 @@ COMMAND = '''"""Counts sheep.
 """
 import os, signal, sys
 from absl import flags
-from efficientdet.commands import runner as command
+from efficientdet.commands import runner
 from efficientdet.errors import Stopped, UsageError, UserError
 
 flags.DEFINE_integer("count", 1, "How many.", lower_bound=1)
@@ -22,7 +22,7 @@ flags.DEFINE_enum("colour", "white", ["white", "black"], "Of the sheep.")
 def main():
     exec(os.environ["BODY"])
 
-command.run(main)
+runner.run(main)
 '''
 ENDS = {  # body: (exit code, stderr)
     "print('three sheep')": (0, ""),

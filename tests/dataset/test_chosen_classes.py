@@ -11,7 +11,8 @@ from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation.evaluate import evaluate
-from efficientdet.evaluation.frames import FrameDetections, box_array, read_truths
+from efficientdet.evaluation.frames import FrameDetections, box_array
+from efficientdet.inference.truths import read_truths
 from efficientdet.input.record_set import RecordSet
 
 KITTI = LabelMap.kitti()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, write_bundle
 from efficientdet.errors import UserError
-from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
@@ -33,9 +33,9 @@ def arrays(value: float = 1.0) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def checkpoints(tmp_path: Path, said: list[str]) -> Checkpoints:
+def checkpoints(tmp_path: Path, said: list[str]) -> CheckpointManager:
     """Three checkpoints, of steps 5, 10, 15; the kernel of each holds its step."""
-    checkpoints = Checkpoints(tmp_path / "run", keep=3)
+    checkpoints = CheckpointManager(tmp_path / "run", keep=3)
     for step in (5, 10, 15):
         checkpoints.save(arrays(step), Progress(step=step))
     return checkpoints
@@ -57,7 +57,7 @@ def full_disk(free: int = 0) -> Iterator[None]:
 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = CheckpointManager(tmp_path)
     assert checkpoints.load_latest() is None
     checkpoints.save(arrays(), PROGRESS)
     loaded, progress = checkpoints.load_latest()
@@ -70,7 +70,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
         assert loaded[name].dtype == array.dtype
 
 
-def test_the_files_are_automl_s(checkpoints: Checkpoints) -> None:
+def test_the_files_are_automl_s(checkpoints: CheckpointManager) -> None:
     names = {f"model.ckpt-{s}{e}" for s in (5, 10, 15) for e in (DATA_SUFFIX, INDEX_SUFFIX)}
     assert files(checkpoints.folder) == names | {"checkpoint"}
     latest = tf.train.latest_checkpoint(str(checkpoints.folder))
@@ -79,7 +79,7 @@ def test_the_files_are_automl_s(checkpoints: Checkpoints) -> None:
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = CheckpointManager(tmp_path, keep=2)
     for step in (0, 900, 1000, 20000):  # as numbers, not as names
         checkpoints.save(arrays(), Progress(step=step))
     assert checkpoints.steps() == [1000, 20000]
@@ -91,7 +91,7 @@ def test_only_the_newest_stay(tmp_path: Path) -> None:
     ]
 
 
-def test_strange_files_are_no_checkpoints(checkpoints: Checkpoints) -> None:
+def test_strange_files_are_no_checkpoints(checkpoints: CheckpointManager) -> None:
     for name in ("model.ckpt-x.index", "model.ckpt-7.meta", f"model.ckpt-99{DATA_SUFFIX}"):
         (checkpoints.folder / name).touch()
     assert checkpoints.steps() == [5, 10, 15]
@@ -138,7 +138,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_one_is_passed_over(
-    checkpoints: Checkpoints, said: list[str], damage: str
+    checkpoints: CheckpointManager, said: list[str], damage: str
 ) -> None:
     DAMAGES[damage](checkpoints.prefix(15))
     loaded, progress = checkpoints.load_latest()
@@ -151,7 +151,7 @@ def test_a_damaged_newest_one_is_passed_over(
 
 
 def test_a_damaged_one_is_renamed_and_never_overwritten(
-    checkpoints: Checkpoints, said: list[str]
+    checkpoints: CheckpointManager, said: list[str]
 ) -> None:
     for value in (1, 2):
         checkpoints.save(arrays(value), Progress(step=15))
@@ -203,7 +203,7 @@ PASSING = {
 @pytest.mark.parametrize("place", ["open", "tensor"])
 @pytest.mark.parametrize("error", PASSING)
 def test_a_passing_read_error_stops_and_changes_nothing(
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointManager,
     said: list[str],
     monkeypatch: pytest.MonkeyPatch,
     error: str,
@@ -222,7 +222,7 @@ def test_a_passing_read_error_stops_and_changes_nothing(
 
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+    checkpoints: CheckpointManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TensorFlow speaks of data loss also where it could not open the file."""
     path = Path(f"{checkpoints.prefix(15)}{DATA_SUFFIX}")
@@ -235,7 +235,7 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(
     assert checkpoints.steps() == [5, 10, 15]
 
 
-def test_when_all_are_damaged_it_does_not_start_anew(checkpoints: Checkpoints) -> None:
+def test_when_all_are_damaged_it_does_not_start_anew(checkpoints: CheckpointManager) -> None:
     for step in checkpoints.steps():
         _truncate_data(checkpoints.prefix(step))
     with pytest.raises(UserError, match="none of its 3 checkpoints is readable"):
@@ -246,12 +246,14 @@ def test_when_all_are_damaged_it_does_not_start_anew(checkpoints: Checkpoints) -
 def test_a_foreign_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     write_bundle(tmp_path / "model.ckpt-7", arrays())
     with pytest.raises(UserError, match="model.ckpt-7 was not written by this program.*--ckpt"):
-        Checkpoints(tmp_path).load_latest()
-    assert Checkpoints(tmp_path).steps() == [7]
+        CheckpointManager(tmp_path).load_latest()
+    assert CheckpointManager(tmp_path).steps() == [7]
 
 
 @pytest.mark.parametrize("free", [0, 60, 400])
-def test_a_full_disk_leaves_the_checkpoint_before(checkpoints: Checkpoints, free: int) -> None:
+def test_a_full_disk_leaves_the_checkpoint_before(
+    checkpoints: CheckpointManager, free: int
+) -> None:
     before = files(checkpoints.folder)
     with full_disk(free), pytest.raises(UserError) as caught:
         checkpoints.save({"big": np.ones(10_000)}, Progress(step=20))
@@ -265,12 +267,12 @@ def test_a_full_disk_leaves_the_checkpoint_before(checkpoints: Checkpoints, free
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     with pytest.raises(UserError, match="model.ckpt-1: cannot write the checkpoint"):
-        Checkpoints(tmp_path / "run").save(arrays(), Progress(step=1))
+        CheckpointManager(tmp_path / "run").save(arrays(), Progress(step=1))
 
 
 @pytest.mark.parametrize("renamed", [0, 1])
 def test_an_interrupted_write_leaves_nothing_under_the_final_name(
-    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, renamed: int
+    checkpoints: CheckpointManager, monkeypatch: pytest.MonkeyPatch, renamed: int
 ) -> None:
     """Interrupted before the first rename (of the data), or between it and the index's."""
     rename, calls = Path.replace, []
@@ -293,7 +295,7 @@ def test_an_interrupted_write_leaves_nothing_under_the_final_name(
 
 def test_kill_9_while_writing(tmp_path: Path) -> None:
     """What the killed process left behind is cleaned up at the next start."""
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = CheckpointManager(tmp_path)
     checkpoints.save(arrays(), Progress(step=5))
     left = tmp_path / f".model.ckpt-10.{os.getpid()}.tmp"
     left.mkdir()
@@ -302,19 +304,19 @@ def test_kill_9_while_writing(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-def test_saved_again_at_the_same_step_the_newer_one_counts(checkpoints: Checkpoints) -> None:
+def test_saved_again_at_the_same_step_the_newer_one_counts(checkpoints: CheckpointManager) -> None:
     checkpoints.save(arrays(99), Progress(step=15, rollbacks=2))
     loaded, progress = checkpoints.load_latest()
     assert loaded["stem/kernel"][0, 0] == 99 and progress.rollbacks == 2
     assert checkpoints.steps() == [5, 10, 15]
 
 
-def archive_step(checkpoints: Checkpoints, step: int, *how: Any) -> None:
+def archive_step(checkpoints: CheckpointManager, step: int, *how: Any) -> None:
     with hold(checkpoints.prefix(step)) as checkpoint:
         checkpoints.archive(checkpoint, *how)
 
 
-def test_what_is_held_can_be_archived_after_it_was_dropped(checkpoints: Checkpoints) -> None:
+def test_what_is_held_can_be_archived_after_it_was_dropped(checkpoints: CheckpointManager) -> None:
     """An evaluation takes minutes, and training keeps only so many checkpoints."""
     checkpoints.save(arrays(20), dataclasses.replace(PROGRESS, step=20))
     with hold(checkpoints.prefix(20)) as checkpoint:
@@ -327,7 +329,7 @@ def test_what_is_held_can_be_archived_after_it_was_dropped(checkpoints: Checkpoi
     assert archived.get_tensor("stem/kernel")[0, 0] == 20
 
 
-def test_what_is_gone_or_of_another_program(checkpoints: Checkpoints) -> None:
+def test_what_is_gone_or_of_another_program(checkpoints: CheckpointManager) -> None:
     with (
         pytest.raises(UserError, match="model.ckpt-99.*No such file"),
         hold(checkpoints.prefix(99)),
@@ -338,7 +340,7 @@ def test_what_is_gone_or_of_another_program(checkpoints: Checkpoints) -> None:
         assert (checkpoint.step, checkpoint.epoch) == (7, None)
 
 
-def test_the_best_stays_in_the_archive(checkpoints: Checkpoints) -> None:
+def test_the_best_stays_in_the_archive(checkpoints: CheckpointManager) -> None:
     archive, report = checkpoints.folder / "archive", checkpoints.folder / "report.html"
     report.write_text("of step 15")
     archive_step(checkpoints, 10, "AP", 0.25, {"AP": 0.25, "AP50": 0.5})
@@ -359,7 +361,7 @@ def test_the_best_stays_in_the_archive(checkpoints: Checkpoints) -> None:
     assert tf.train.load_checkpoint(latest).get_tensor("stem/kernel")[0, 0] == 15
 
 
-def test_a_full_disk_leaves_the_archive_as_it_was(checkpoints: Checkpoints) -> None:
+def test_a_full_disk_leaves_the_archive_as_it_was(checkpoints: CheckpointManager) -> None:
     archive_step(checkpoints, 10, "AP", 0.25, {})
     before = files(checkpoints.folder / "archive")
     with full_disk(), pytest.raises(OSError):
@@ -388,8 +390,8 @@ def test_a_process_killed_at_any_moment_leaves_a_readable_checkpoint(tmp_path: P
     """Saves as fast as it can until it is killed; what it said it saved is there."""
     code = (
         "import sys, numpy as np\n"
-        "from efficientdet.run.checkpoints import Checkpoints, Progress\n"
-        f"checkpoints = Checkpoints({str(tmp_path)!r}, keep=2)\n"
+        "from efficientdet.run.checkpoints import CheckpointManager, Progress\n"
+        f"checkpoints = CheckpointManager({str(tmp_path)!r}, keep=2)\n"
         "for step in range(10**6):\n"
         "    checkpoints.save({'a': np.full(50_000, float(step))}, Progress(step=step))\n"
         "    print(step, flush=True)\n"
@@ -400,6 +402,6 @@ def test_a_process_killed_at_any_moment_leaves_a_readable_checkpoint(tmp_path: P
         said = [int(process.stdout.readline()) for _ in range(25)]
         process.send_signal(signal.SIGKILL)
         said += [int(line) for line in process.stdout if line.endswith("\n")]
-    loaded, progress = Checkpoints(tmp_path).load_latest()
+    loaded, progress = CheckpointManager(tmp_path).load_latest()
     assert progress.step in (said[-1], said[-1] + 1)
     assert (loaded["a"] == progress.step).all()

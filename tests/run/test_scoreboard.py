@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from efficientdet.errors import UserError
-from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.run.scoreboard import Scoreboard, evaluator_log
 
@@ -18,7 +18,7 @@ class Board:
 
     def __init__(self, folder: Path, metric: str = "AP"):
         self.folder, self.step = folder, 0
-        self.checkpoints = Checkpoints(folder)
+        self.checkpoints = CheckpointManager(folder)
         self.scoreboard = Scoreboard(self.checkpoints, metric)
         (folder / "eval").mkdir()
         self.logs = {"training": MetricsLog(folder / "metrics.jsonl")}

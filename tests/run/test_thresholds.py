@@ -11,13 +11,13 @@ import pytest
 from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.checkpoint.identity import identify
 from efficientdet.errors import UserError
-from efficientdet.run.checkpoints import Checkpoints, Progress, hold
+from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.thresholds import Thresholds, thresholds_of
 
 
-def make_run(folder: Path, weight: float = 0.0) -> Checkpoints:
+def make_run(folder: Path, weight: float = 0.0) -> CheckpointManager:
     """Checkpoints of steps 5 and 10; step 5 is archived with thresholds of 0.5, as the best."""
-    checkpoints = Checkpoints(folder)
+    checkpoints = CheckpointManager(folder)
     for step in (5, 10):
         checkpoints.save({"weight": np.array(weight + step)}, Progress(step=step))
     file = folder / "eval" / "thresholds.json"
@@ -63,7 +63,7 @@ def test_those_of_another_checkpoint_are_not_taken(tmp_path: Path) -> None:
     assert not scores and f"0.3, for want of an evaluation of {prefix} (step 15)" in line
     assert line.endswith("model.ckpt-10 (step 10)") and "\n" not in line
     # The same name and step in another folder is another checkpoint.
-    other = Checkpoints(tmp_path / "other")
+    other = CheckpointManager(tmp_path / "other")
     other.save({"weight": np.array(1.0)}, Progress(step=10))
     assert thresholds_of(other.prefix(10), run.folder)[0] == {}
 

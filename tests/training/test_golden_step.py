@@ -8,7 +8,7 @@ import pytest
 
 from efficientdet.checkpoint.bundle import read_bundle
 from efficientdet.config import Config
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.schedules import learning_rate
 
 SCALARS = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
@@ -47,13 +47,13 @@ def trained(request, folder, table, batch):
 
         tf.config.run_functions_eagerly(request.param != "sgd_default")
         request.addfinalizer(lambda: tf.config.run_functions_eagerly(False))
-    learner = Learner(config)
-    learner.state.load(read_bundle(folder / "efficientdet-d0/model"))
+    engine = TrainingEngine(config)
+    engine.state.load(read_bundle(folder / "efficientdet-d0/model"))
     logs, after = [], None
     for step in (5, 6, 7):
         rate = float(learning_rate(step, config=config, batch_size=2, steps_per_epoch=16 / 2))
-        logs.append(learner.update(batch, step=step, learning_rate=rate) | {"rate": rate})
-        after = after or learner.state.arrays()
+        logs.append(engine.update(batch, step=step, learning_rate=rate) | {"rate": rate})
+        after = after or engine.state.arrays()
     return request.param, logs, after
 
 

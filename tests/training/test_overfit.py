@@ -11,7 +11,7 @@ from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.frames import FrameTruth
 from efficientdet.inference.detector import Detector
 from efficientdet.model import targets
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 
 HEIGHT, WIDTH = 96, 192
 LABEL_MAP = LabelMap((("Car",), ("Pedestrian",)))
@@ -68,14 +68,14 @@ def _scenes() -> tuple[dict[str, np.ndarray], list[FrameTruth]]:
 
 def _ap50(steps: int = STEPS) -> float:
     """AP50 on the eight images after `steps` on just them."""
-    learner = Learner(_config())
+    engine = TrainingEngine(_config())
     batch, truths = _scenes()
     for step in range(steps):
         rate = 0.003 * min(1.0, (step + 1) / 10) * (0.3 if step > 0.8 * steps else 1.0)
-        logs = learner.update(batch, step=step, learning_rate=rate)
+        logs = engine.update(batch, step=step, learning_rate=rate)
         assert logs["finite"]
-    detector = Detector(learner.model, learner.config)
-    detector.values = learner.state.evaluation_values()
+    detector = Detector(engine.model, engine.config)
+    detector.values = engine.state.evaluation_values()
     return evaluate(truths, detector.detect(batch), LABEL_MAP).metrics["AP50"]
 
 

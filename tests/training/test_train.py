@@ -8,39 +8,42 @@ from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UsageError
-from efficientdet.run.checkpoints import Checkpoints, Progress
-from efficientdet.training import train as start
+from efficientdet.run.checkpoints import CheckpointManager, Progress
+from efficientdet.training import train
+from efficientdet.training.options import TrainOptions
 
 HPARAMS = {"image_size": "128x64", "grad_accum_steps": 8}
 
 
 class Built(Exception):
-    """The learner was reached."""
+    """The engine was reached."""
 
 
 def _train(folder: Path, num_examples: int, batch_size: int | str | None, **other: object) -> None:
-    """Starts on records of which there is only a manifest; ends where the learner is built."""
+    """Starts on records of which there is only a manifest; ends where the engine is built."""
     record = folder / "train.record"
     record.write_bytes(b"0")
     label_map = LabelMap((("Car",),))
     shards = [Shard(record.name, num_examples, 1, "")]
     Manifest(num_examples, label_map, 9, {}, shards=shards).write(record)
-    none = dict.fromkeys(
-        ("val_pattern", "label_map_path", "num_examples", "max_minutes", "eval_samples")
+    train.train(
+        TrainOptions(
+            str(folder / "run"),
+            str(record),
+            model_name="efficientdet-d0",
+            hparams=HPARAMS | other,
+            train_batch_size=batch_size,
+            skip_preflight=True,
+        )
     )
-    start.train(
-        str(folder / "run"), model_name="efficientdet-d0", overrides=HPARAMS | other,
-        train_pattern=str(record), start=start.Start(), batch_size=batch_size, eval_batch_size=1,
-        save_steps=9, keep=1, best_metric="AP", preflight=False, **none,
-    )  # fmt: skip
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
-    """How the largest batch was asked for, by a learner that builds no model; there is a GPU."""
+    """How the largest batch was asked for, by an engine that builds no model; there is a GPU."""
     calls: list[dict] = []
 
-    class Learner:
+    class TrainingEngine:
         def __init__(self, config: Config, **other: object):
             self.config = config
 
@@ -48,7 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
             calls.append(limits)
             raise Built
 
-    monkeypatch.setattr(start, "Learner", Learner)
+    monkeypatch.setattr(train, "TrainingEngine", TrainingEngine)
     monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: True)
     return calls
 
@@ -102,21 +105,21 @@ def test_a_run_goes_on_with_its_own_batch(
 ) -> None:
     """`stored` None: no checkpoint; 0: one of before the batch was stored."""
     monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: True)
-    checkpoints = Checkpoints(tmp_path)
+    checkpoints = CheckpointManager(tmp_path)
     if stored is not None:
         checkpoints.save({}, Progress(step=5, batch_size=stored))
-    assert start._known_batch(asked, checkpoints) == batch
+    assert train._known_batch(asked, checkpoints) == batch
     assert len(said) == bool(line) and all(text.startswith(line) for text in said)
 
 
 def test_an_unknown_best_metric_is_refused_at_once() -> None:
-    start.check_metric("APs", ["AP", "APs"])
+    train.check_metric("APs", ["AP", "APs"])
     with pytest.raises(UsageError, match="no such metric; did you mean 'AP'"):
-        start.check_metric("mAP", ["AP", "APs"])
+        train.check_metric("mAP", ["AP", "APs"])
     with pytest.raises(UsageError, match="no Car, Pedestrian or Cyclist .* say --best_metric=AP"):
-        start.check_metric("kitti/moderate_R40", ["AP", "APs"])
+        train.check_metric("kitti/moderate_R40", ["AP", "APs"])
 
 
 def test_an_automatic_batch_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is none; say a number"):
-        start._known_batch("auto", Checkpoints(tmp_path), print)
+        train._known_batch("auto", CheckpointManager(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 
 from efficientdet.config import Config
 from efficientdet.errors import UserError
-from efficientdet.training.engine import Learner
+from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.train_state import EMA
 
 SMALL = {
@@ -42,8 +42,8 @@ def _batch(seed: int, size: int = 4) -> dict[str, np.ndarray]:
     }
 
 
-def _weights(learner: Learner) -> dict[str, np.ndarray]:
-    return {k: v for k, v in learner.state.arrays().items() if not k.startswith("state/")}
+def _weights(engine: TrainingEngine) -> dict[str, np.ndarray]:
+    return {k: v for k, v in engine.state.arrays().items() if not k.startswith("state/")}
 
 
 def _assert_close(first: dict, second: dict, tolerance: float) -> None:
@@ -53,20 +53,24 @@ def _assert_close(first: dict, second: dict, tolerance: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole() -> Learner:
+def whole() -> TrainingEngine:
     """Two updates of a batch of four at once, BatchNorm frozen."""
-    learner = Learner(_config(is_training_bn=False))
+    engine = TrainingEngine(_config(is_training_bn=False))
     for step in range(2):
-        learner.update(_batch(step), step=step, learning_rate=0.01)
-    return learner
+        engine.update(_batch(step), step=step, learning_rate=0.01)
+    return engine
 
 
 @pytest.mark.parametrize("remat", [False, True])
-def test_micro_batches_give_the_update_of_the_whole_batch(whole: Learner, remat: bool) -> None:
-    learner = Learner(_config(is_training_bn=False, grad_accum_steps=4, grad_checkpoint=remat))
+def test_micro_batches_give_the_update_of_the_whole_batch(
+    whole: TrainingEngine, remat: bool
+) -> None:
+    engine = TrainingEngine(
+        _config(is_training_bn=False, grad_accum_steps=4, grad_checkpoint=remat)
+    )
     for step in range(2):
-        learner.update(_batch(step), step=step, learning_rate=0.01)
-    _assert_close(_weights(learner), _weights(whole), 2e-5)
+        engine.update(_batch(step), step=step, learning_rate=0.01)
+    _assert_close(_weights(engine), _weights(whole), 2e-5)
 
 
 def test_micro_batches_with_remat_on_jax(root: Path) -> None:
@@ -84,7 +88,7 @@ def test_micro_batches_with_remat_on_jax(root: Path) -> None:
     assert finished.returncode == 0, finished.stdout[-2000:]
 
 
-def test_a_step_that_is_not_finite_changes_nothing(whole: Learner) -> None:
+def test_a_step_that_is_not_finite_changes_nothing(whole: TrainingEngine) -> None:
     before = _weights(whole)
     batch = _batch(3)
     batch["images"][1, 5, 5, 0] = np.nan
@@ -96,10 +100,10 @@ def test_a_step_that_is_not_finite_changes_nothing(whole: Learner) -> None:
 
 def test_stored_state_loads_exactly() -> None:
     """tests/test_resume.py shows, process by process, that training goes on bit for bit."""
-    learner = Learner(_config(optimizer="adam"))
-    learner.update(_batch(0), step=0, learning_rate=0.001)
-    stored = learner.state.arrays()
-    other = Learner(dataclasses.replace(learner.config, seed=5))
+    engine = TrainingEngine(_config(optimizer="adam"))
+    engine.update(_batch(0), step=0, learning_rate=0.001)
+    stored = engine.state.arrays()
+    other = TrainingEngine(dataclasses.replace(engine.config, seed=5))
     assert other.state.load(stored) == []
     for name, array in other.state.arrays().items():
         assert np.array_equal(array, stored[name]), name
@@ -108,8 +112,8 @@ def test_stored_state_loads_exactly() -> None:
 
 def test_averages_that_are_not_stored_begin_at_the_weights() -> None:
     """Turned on at a resume; or some of them are there and some are not."""
-    stored = Learner(_config(moving_average_decay=0.0, seed=5)).state.arrays()
-    state = Learner(_config()).state
+    stored = TrainingEngine(_config(moving_average_decay=0.0, seed=5)).state.arrays()
+    state = TrainingEngine(_config()).state
     absent = state.load(stored)
     arrays = state.arrays()
     averages = [name for name in arrays if name.endswith(EMA)]
@@ -130,12 +134,12 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(
 ) -> None:
     """The first two attempts fail; the step is done in micro-batches, the state kept."""
     configs = []
-    learner = Learner(_config(is_training_bn=False), changed=configs.append)
-    before = _weights(learner)
+    engine = TrainingEngine(_config(is_training_bn=False), changed=configs.append)
+    before = _weights(engine)
     failures = iter([True, True, False])
-    original = Learner.compile_step
+    original = TrainingEngine.compile_step
 
-    def failing(self: Learner) -> None:
+    def failing(self: TrainingEngine) -> None:
         original(self)
         if next(failures):
 
@@ -144,35 +148,35 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(
 
             self.step = out_of_memory
 
-    monkeypatch.setattr(Learner, "compile_step", failing)
-    learner.compile_step()
-    logs = learner.update(_batch(0), step=0, learning_rate=0.0)
+    monkeypatch.setattr(TrainingEngine, "compile_step", failing)
+    engine.compile_step()
+    logs = engine.update(_batch(0), step=0, learning_rate=0.0)
     assert logs["finite"]
     assert [c.grad_checkpoint for c in configs] == [True, True]
     assert [c.grad_accum_steps for c in configs] == [1, 2]
     assert "grad_checkpoint=True" in said[0]
     assert "still 4 images an update" in said[1]
     _assert_close(
-        {k: v for k, v in _weights(learner).items() if "/" in k and "Momentum" not in k},
+        {k: v for k, v in _weights(engine).items() if "/" in k and "Momentum" not in k},
         {k: v for k, v in before.items() if "/" in k and "Momentum" not in k},
         0.0,
     )
 
 
 def test_no_rung_left_is_one_clear_line() -> None:
-    learner = Learner(_config(grad_checkpoint=True))
+    engine = TrainingEngine(_config(grad_checkpoint=True))
 
     def out_of_memory(*args, **kwargs):
         raise MemoryError("injected")
 
-    learner.step = out_of_memory
+    engine.step = out_of_memory
     with pytest.raises(UserError, match="smaller image_size"):
-        learner.update(_batch(0, size=1), step=0, learning_rate=0.0)
+        engine.update(_batch(0, size=1), step=0, learning_rate=0.0)
 
 
 def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> None:
-    learner = Learner(_config(optimizer="adam"))
-    before, step, sizes = learner.state.arrays(), learner.step, []
+    engine = TrainingEngine(_config(optimizer="adam"))
+    before, step, sizes = engine.state.arrays(), engine.step, []
 
     def small_card(batch: dict, **arguments: float) -> dict:
         sizes.append(len(batch["images"]))
@@ -180,19 +184,19 @@ def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> Non
             raise MemoryError("injected")
         return step(batch, **arguments)
 
-    learner.step = small_card
-    assert learner.largest_batch(64, 128, 5) == 2
+    engine.step = small_card
+    assert engine.largest_batch(64, 128, 5) == 2
     assert sizes == [1, 2, 4]
-    _assert_close(learner.state.arrays(), before, 0.0)
-    learner.step = lambda batch, **arguments: small_card({"images": [0] * 9}, **arguments)
+    _assert_close(engine.state.arrays(), before, 0.0)
+    engine.step = lambda batch, **arguments: small_card({"images": [0] * 9}, **arguments)
     with pytest.raises(UserError, match="out of memory with one image"):
-        learner.largest_batch(64, 128, 5)
+        engine.largest_batch(64, 128, 5)
 
 
 def test_the_largest_batch_of_equal_shares(said) -> None:
     """grad_accum_steps=8 has no step of one image; no batch is tried beyond the records."""
-    learner = Learner(_config(grad_accum_steps=8))
-    step, sizes = learner.step, []
+    engine = TrainingEngine(_config(grad_accum_steps=8))
+    step, sizes = engine.step, []
 
     def small_card(batch: dict, **arguments: float) -> dict:
         sizes.append(len(batch["images"]))
@@ -200,21 +204,21 @@ def test_the_largest_batch_of_equal_shares(said) -> None:
             raise MemoryError("injected")
         return step(batch, **arguments) if sizes[-1] == 8 else {}
 
-    learner.step = small_card
-    assert learner.largest_batch(64, 128, 5, multiple_of=8, at_most=500) == 16
-    assert learner.largest_batch(64, 128, 5, multiple_of=8, at_most=15) == 8
+    engine.step = small_card
+    assert engine.largest_batch(64, 128, 5, multiple_of=8, at_most=500) == 16
+    assert engine.largest_batch(64, 128, 5, multiple_of=8, at_most=15) == 8
     assert sizes == [8, 16, 32, 8]
     assert said == [f"--train_batch_size=auto: {n} images fit" for n in (16, 8)]
     with pytest.raises(UserError, match="out of memory with 24 images in 8 micro-batches"):
-        learner.largest_batch(64, 128, 5, multiple_of=24)
+        engine.largest_batch(64, 128, 5, multiple_of=24)
 
 
 def test_heads_only_leaves_the_rest_alone() -> None:
-    learner = Learner(_config())
-    learner.train_heads_only(True)
-    before = _weights(learner)
-    learner.update(_batch(0), step=0, learning_rate=0.1)
-    after = _weights(learner)
+    engine = TrainingEngine(_config())
+    engine.train_heads_only(True)
+    before = _weights(engine)
+    engine.update(_batch(0), step=0, learning_rate=0.1)
+    after = _weights(engine)
     moved = {
         name.split("/")[0]
         for name in before

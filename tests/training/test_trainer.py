@@ -1,6 +1,6 @@
-"""The training loop with a made-up learner: where it is after whatever came in between.
+"""The training loop with a made-up engine: where it is after whatever came in between.
 
-The learner's one weight depends on every batch, its order, the step and the learning rate, down to
+The engine's one weight depends on every batch, its order, the step and the learning rate, down to
 the last bit: a step that is left out, repeated or given another batch shows.
 """
 
@@ -23,7 +23,7 @@ from efficientdet.checkpoint.bundle import DATA_SUFFIX, read_bundle
 from efficientdet.config import Config
 from efficientdet.errors import Stopped, UserError
 from efficientdet.run.callbacks import Callback, MetricsFile
-from efficientdet.run.checkpoints import Checkpoints
+from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training.train_state import EMA
 from efficientdet.training.trainer import BAD_STREAK, MAX_ROLLBACKS, Plan, Trainer
@@ -53,10 +53,8 @@ class State:
         return [self.weight], []
 
 
-class Learner:
-    """Does what `training.learner.Learner` does, in microseconds."""
-
-    model = "model"
+class TrainingEngine:
+    """Does what `training.engine.TrainingEngine` does, in microseconds."""
 
     def __init__(self, config: Config):
         self.config, self.state = config, State()
@@ -65,6 +63,9 @@ class Learner:
         self.before: Callable[[int], None] = lambda step: None
         self.is_finite: Callable[[int, list[int], float], bool] = lambda *args: True
         self.loss_scale = 1.0
+
+    def detector(self) -> SimpleNamespace:
+        return SimpleNamespace(values=self.state.evaluation_values())
 
     def train_heads_only(self, heads_only: bool) -> None:
         self.heads_only.append(heads_only)
@@ -112,12 +113,10 @@ class Evaluate:
 
     kept, num_images = (), 0
 
-    def __call__(
-        self, model: str, config: Config, values: tuple[list, list], checkpoint: Path
-    ) -> SimpleNamespace:
-        assert read_bundle(checkpoint)["weight"] == values[0][0]
+    def __call__(self, detector: SimpleNamespace, checkpoint: Path) -> SimpleNamespace:
+        ((weight,), _) = detector.values
+        assert read_bundle(checkpoint)["weight"] == weight
         self.before()
-        ((weight,), _) = values
         self.weights.append(float(weight))
         value = self.values.pop(0) if self.values else float(abs(weight))
         return SimpleNamespace(metrics={self.name: value}, pictures={})
@@ -149,9 +148,9 @@ class Run:
         max_seconds: float = math.inf,
     ):
         self.folder, self.said, self.recorder = folder, [], Recorder()
-        self.learner, self._batch_size = Learner(config), batch_size
+        self.engine, self._batch_size = TrainingEngine(config), batch_size
         self.log = MetricsLog(folder / "metrics.jsonl")
-        self.checkpoints = Checkpoints(folder)
+        self.checkpoints = CheckpointManager(folder)
         plan = Plan(
             batch_size,
             steps_per_epoch or NUM_IMAGES // batch_size,
@@ -161,7 +160,7 @@ class Run:
             max_seconds=max_seconds,
         )
         self.trainer = Trainer(
-            self.learner, plan, self.checkpoints, batches=self._batches, evaluate=evaluate,
+            self.engine, plan, self.checkpoints, batches=self._batches, evaluate=evaluate,
             callbacks=[self.recorder, MetricsFile(self.log)],
         )  # fmt: skip
 
@@ -179,11 +178,11 @@ class Run:
 
     @property
     def weight(self) -> float:
-        return float(self.learner.state.weight)
+        return float(self.engine.state.weight)
 
     @property
     def images(self) -> list[int]:
-        return [image for _, images in self.learner.seen for image in images]
+        return [image for _, images in self.engine.seen for image in images]
 
     def eval_steps(self) -> list[int]:
         return [record["step"] for record in self.log.read("eval")]
@@ -196,11 +195,11 @@ def kill_at(run: Run, step: int) -> None:
         if present == step:
             raise Killed
 
-    run.learner.before = before
+    run.engine.before = before
 
 
 def send_at(run: Run, step: int, number: signal.Signals) -> None:
-    run.learner.before = lambda now: os.kill(os.getpid(), number) if now == step else None
+    run.engine.before = lambda now: os.kill(os.getpid(), number) if now == step else None
 
 
 def stop_after(folder: Path, steps: int, **changes) -> Run:
@@ -311,9 +310,9 @@ def test_the_learning_rate_follows_schedule_and_batch(tmp_path: Path) -> None:
 
 def test_heads_first(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, heads_only_epochs=2)
-    assert Run(tmp_path, config=config).fit().learner.heads_only == [True, True, False]
+    assert Run(tmp_path, config=config).fit().engine.heads_only == [True, True, False]
     again = Run(tmp_path, config=config, num_epochs=4).fit()
-    assert again.learner.heads_only == [False]
+    assert again.engine.heads_only == [False]
 
 
 def test_an_epoch_that_is_no_pass_over_the_records(tmp_path: Path) -> None:
@@ -346,7 +345,7 @@ def test_killed_at_any_step_it_ends_in_the_same_bits(
         last = first.checkpoints.steps()[-1]
         assert step - last < min(save_steps, steps_per_epoch)
         second = Run(tmp_path / str(step), **plan).fit()
-        assert second.resumed and second.learner.seen == whole.learner.seen[last:]
+        assert second.resumed and second.engine.seen == whole.engine.seen[last:]
         assert second.weight == whole.weight
         assert second.trainer.progress == whole.trainer.progress
 
@@ -379,7 +378,7 @@ def test_a_signal_saves_and_stops(tmp_path: Path, number: signal.Signals) -> Non
 def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
     first = Run(tmp_path, evaluate=Evaluate()).fit()
     again = Run(tmp_path, evaluate=Evaluate()).fit()
-    assert again.weight == first.weight and not again.learner.seen
+    assert again.weight == first.weight and not again.engine.seen
     assert again.eval_steps() == [4, 8, 12]
 
 
@@ -387,7 +386,7 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
 def test_another_number_of_epochs(tmp_path: Path, num_epochs: int, more: int) -> None:
     Run(tmp_path).fit()
     run = Run(tmp_path, num_epochs=num_epochs).fit()
-    assert [step for step, _ in run.learner.seen] == list(range(12, 12 + more))
+    assert [step for step, _ in run.engine.seen] == list(range(12, 12 + more))
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 2), (2, 3), (3, 6), (6, 2), (3, 4), (4, 3)])
@@ -428,7 +427,7 @@ def test_the_schedule_goes_on_at_the_same_place(tmp_path: Path, before: int, aft
 def test_a_checkpoint_that_lacks_variables_is_told(tmp_path: Path) -> None:
     stop_after(tmp_path, 2)
     run = Run(tmp_path)
-    run.learner.state.load = lambda arrays: ["new/kernel", "new/bias"]
+    run.engine.state.load = lambda arrays: ["new/kernel", "new/bias"]
     assert run.trainer.resume()
     assert run.said == ["warning: the checkpoint lacks 2 variables, first new/kernel"]
 
@@ -436,7 +435,7 @@ def test_a_checkpoint_that_lacks_variables_is_told(tmp_path: Path) -> None:
 def test_averages_that_begin_at_a_resume_are_no_warning(tmp_path: Path) -> None:
     stop_after(tmp_path, 2)
     run = Run(tmp_path)
-    run.learner.state.load = lambda arrays: [f"{name}/{EMA}" for name in ("a/bias", "a/kernel")]
+    run.engine.state.load = lambda arrays: [f"{name}/{EMA}" for name in ("a/bias", "a/kernel")]
     assert run.trainer.resume()
     assert run.said == [
         "the checkpoint has no moving average of 2 variables: it begins at their present values"
@@ -452,7 +451,7 @@ def test_a_damaged_newest_checkpoint_costs_its_steps_only(tmp_path: Path) -> Non
     Path(tmp_path / "run" / f"model.ckpt-7{DATA_SUFFIX}").write_bytes(b"")
     run = Run(tmp_path / "run", save_steps=2).fit()
     assert "model.ckpt-7: not a readable checkpoint" in run.said[0]
-    assert run.learner.seen == whole.learner.seen[6:] and run.weight == whole.weight
+    assert run.engine.seen == whole.engine.seen[6:] and run.weight == whole.weight
 
 
 def test_a_full_disk_is_one_line_and_costs_its_steps_only(tmp_path: Path) -> None:
@@ -464,7 +463,7 @@ def test_a_full_disk_is_one_line_and_costs_its_steps_only(tmp_path: Path) -> Non
         if step == 3:
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
 
-    run.learner.before = fill_up
+    run.engine.before = fill_up
     try:
         with pytest.raises(UserError, match="model.ckpt-4: cannot write the checkpoint") as caught:
             run.fit()
@@ -537,7 +536,7 @@ def test_killed_between_checkpoint_and_log_it_evaluates_again(tmp_path: Path, pl
     assert run.eval_steps() == [4]
     again = Evaluate(0.4)
     second = Run(tmp_path, evaluate=again, num_epochs=2).fit()
-    assert not second.learner.seen and again.weights == [run.weight]
+    assert not second.engine.seen and again.weights == [run.weight]
     assert second.eval_steps() == [4, 8]
     assert (tmp_path / "archive" / "model.ckpt-8.index").exists()
 
@@ -556,7 +555,7 @@ def test_an_unknown_best_metric_names_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--best_metric=mAP: no such metric; there are AP"):
         Run(tmp_path, evaluate=Evaluate(0.2), best_metric="mAP").fit()
     run = Run(tmp_path, evaluate=Evaluate(0.2, 0.3, 0.4)).fit()  # nothing is lost
-    assert run.eval_steps() == [4, 8, 12] and len(run.learner.seen) == 8
+    assert run.eval_steps() == [4, 8, 12] and len(run.engine.seen) == 8
 
 
 NAN = float("nan")
@@ -584,7 +583,7 @@ def test_stops_early_after_two_evaluations_without_a_better_one(
     kept = [path.name for path in (tmp_path / "archive").glob("*.index")]
     assert kept == ([f"model.ckpt-{4 * best}.index"] if best else [])
     again = Run(tmp_path, evaluate=Evaluate(name=name), **plan).fit()
-    assert not again.learner.seen
+    assert not again.engine.seen
 
 
 # --- not finite
@@ -592,7 +591,7 @@ def test_stops_early_after_two_evaluations_without_a_better_one(
 
 def test_a_bad_batch_is_skipped_named_and_kept(tmp_path: Path) -> None:
     run = Run(tmp_path, num_epochs=1)
-    run.learner.is_finite = lambda step, images, rate: step != 1
+    run.engine.is_finite = lambda step, images, rate: step != 1
     run.fit()
     assert [step for step, _ in run.recorder.steps] == [1, 2, 3, 4]
     images = [f"{image:06d}" for image in order(0)[3:6]]
@@ -607,8 +606,8 @@ def test_a_bad_batch_is_skipped_named_and_kept(tmp_path: Path) -> None:
 
 def test_overflow_while_the_loss_scale_is_found_is_no_fault(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.learner.loss_scale = 2.0**15
-    run.learner.is_finite = lambda step, images, rate: step > 8
+    run.engine.loss_scale = 2.0**15
+    run.engine.is_finite = lambda step, images, rate: step > 8
     run.fit()
     assert not run.said and not (tmp_path / "bad_batches").exists()
 
@@ -619,10 +618,10 @@ RATE = CONSTANT.learning_rate * 3 / 64
 
 def test_it_goes_back_at_half_the_learning_rate(tmp_path: Path) -> None:
     run = Run(tmp_path, config=CONSTANT, save_steps=2)
-    run.learner.is_finite = lambda step, images, rate: step < 4 or rate < 0.3 * RATE
+    run.engine.is_finite = lambda step, images, rate: step < 4 or rate < 0.3 * RATE
     run.fit()
     steps = [*range(4), 4, 5, 6, 6, 7, 8, *range(8, 12)]
-    assert run.learner.seen == [(step, batch_of(step)) for step in steps]
+    assert run.engine.seen == [(step, batch_of(step)) for step in steps]
     progress = run.trainer.progress
     assert (progress.rollbacks, progress.lr_factor, progress.step) == (2, 0.25, 12)
     assert run.recorder.rates[-1] == pytest.approx(RATE / 4)
@@ -635,27 +634,27 @@ def test_it_goes_back_at_half_the_learning_rate(tmp_path: Path) -> None:
 
 def test_it_goes_back_over_the_whole_epoch(tmp_path: Path) -> None:
     run = Run(tmp_path, config=CONSTANT, num_epochs=2)
-    run.learner.is_finite = lambda step, images, rate: step < 5 or rate < 0.6 * RATE
+    run.engine.is_finite = lambda step, images, rate: step < 5 or rate < 0.6 * RATE
     run.fit()
     steps = [*range(8), *range(4, 8)]
-    assert run.learner.seen == [(step, batch_of(step)) for step in steps]
+    assert run.engine.seen == [(step, batch_of(step)) for step in steps]
 
 
 def test_a_crash_after_going_back_does_not_forget_the_halved_rate(tmp_path: Path) -> None:
     first, second = Run(tmp_path, config=CONSTANT), Run(tmp_path, config=CONSTANT)
     for run in (first, second):
-        run.learner.is_finite = lambda step, images, rate: step < 4 or rate < 0.6 * RATE
-    first.learner.before = lambda step: kill_at(first, 5) if len(first.learner.seen) == 7 else None
+        run.engine.is_finite = lambda step, images, rate: step < 4 or rate < 0.6 * RATE
+    first.engine.before = lambda step: kill_at(first, 5) if len(first.engine.seen) == 7 else None
     with pytest.raises(Killed):
         first.fit()
-    assert [step for step, _ in first.learner.seen] == [*range(7), 4]
+    assert [step for step, _ in first.engine.seen] == [*range(7), 4]
     second.fit()
     assert second.recorder.rates == pytest.approx([RATE / 2] * 8) and not second.said
 
 
 def test_it_gives_up_with_a_report(tmp_path: Path) -> None:
     run = Run(tmp_path, config=CONSTANT)
-    run.learner.is_finite = lambda step, images, rate: step < 5
+    run.engine.is_finite = lambda step, images, rate: step < 5
     with pytest.raises(UserError) as caught:
         run.fit()
     line = str(caught.value)
@@ -671,7 +670,7 @@ def test_what_the_learner_cannot_do_ends_the_run(tmp_path: Path) -> None:
     def no_memory(step: int) -> None:
         raise UserError("out of memory, and nothing is left to try")
 
-    run.learner.before = no_memory
+    run.engine.before = no_memory
     with pytest.raises(UserError, match="nothing is left"):
         run.fit()
     assert run.recorder.closed == 1

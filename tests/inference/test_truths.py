@@ -8,7 +8,7 @@ from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import read_header
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
-from efficientdet.evaluation.frames import read_truths
+from efficientdet.inference.truths import read_truths
 
 VAN_LINE = "Van 0.25 1 -1.5 -3.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
 LABEL_MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
