@@ -19,6 +19,7 @@ CAMERA_HEIGHT = 1.65  # of the camera over the ground
 AHEAD = -math.pi / 2  # rotation_y of what drives the way the camera looks
 
 Colour = tuple[int, int, int]
+Pair = tuple[float, float] | np.ndarray
 _DARK, _RIM, _GLASS, _SHADOW = (30, 30, 32), (150, 152, 156), (40, 48, 58), (48, 48, 50)
 _SKIN, _WHITE, _RED = (224, 186, 160), (250, 245, 215), (200, 25, 25)
 _SQUARE = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
@@ -207,15 +208,9 @@ def _rectangle(back: float, front: float, right: float, left: float, up: float) 
     return np.array([(front, right, up), (front, left, up), (back, left, up), (back, right, up)])
 
 
-def _on(
-    wall: Part,
-    middle: tuple[float, float],
-    reach: tuple[float, float] | np.ndarray,
-    colour: Colour,
-    shape: np.ndarray = _SQUARE,
-) -> Part:
-    """A shape on a wall; middle and reach are shares of its length and height."""
-    along, up = (middle + shape * reach).T[:, :, None]
+def _on(wall: Part, at: Pair, reach: Pair, colour: Colour, shape: np.ndarray = _SQUARE) -> Part:
+    """A shape on a wall; its middle and its reach are shares of the wall's length and height."""
+    along, up = (at + shape * reach).T[:, :, None]
     a, b, c, d = wall.points
     return Part((1 - up) * (a + along * (b - a)) + up * (d + along * (c - d)), colour)
 
