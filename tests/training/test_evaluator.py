@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from efficientdet.run_directory import RunDirectory
+from efficientdet.training.checkpoints import Checkpoints, Progress
+from efficientdet.training.metrics_log import MetricsLog
 from tensorflow.core.util import event_pb2
 
 from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
-from efficientdet.run_directory import RunDirectory
 from efficientdet.training import scoring
-from efficientdet.training.checkpoints import Checkpoints, Progress
-from efficientdet.training.metrics_log import MetricsLog
 
 PICTURES = {"predicted_and_true": np.zeros((8, 8, 3), np.uint8)}
 
