@@ -23,6 +23,7 @@ from efficientdet.model import losses, targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.model.detector import build_detector
 from efficientdet.model.postprocess import postprocess
+from efficientdet.model.roles import IGNORE, PADDING
 
 logger = logging.getLogger(__name__)
 
@@ -148,11 +149,9 @@ class Detector:
     ) -> tuple[Any, dict[str, Any]]:  # fmt: skip
         outputs = self._outputs(trainables, statistics, images)
         # What lies in the rows that fill up the last batch counts neither as object nor background.
-        classes = ops.where(valid[:, None], classes, 0)
+        classes = ops.where(valid[:, None], classes, PADDING)
         assigned = targets.assign(self._anchors, boxes, classes, config=self._config)
-        assigned = assigned._replace(
-            classes=ops.where(valid[:, None], assigned.classes, targets.IGNORED)
-        )
+        assigned = assigned._replace(classes=ops.where(valid[:, None], assigned.classes, IGNORE))
         sums = losses.detection_loss(
             outputs, assigned, self._anchors, config=self._config, normaliser=1.0
         )

@@ -1,36 +1,112 @@
-"""Random changes of a training sample; boxes follow the image.
+"""Random changes of a training sample, one after the other; boxes follow the image.
 
 Each is a pure function `op(sample, seed, ...) -> sample`: the same seed (int32 [2]) gives the same
 result, in eager mode as inside tf.data, on any number of threads. What an op cannot do for a sample
 it leaves undone.
 """
 
-import math
+import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
-import numpy as np
 import tensorflow as tf
 
+from efficientdet.config import Config
 from efficientdet.input import geometry
-from efficientdet.input.geometry import IGNORE, Sample
+from efficientdet.input.chance import uniform, uniform_int, with_probability
+from efficientdet.input.geometry import Sample
+from efficientdet.input.photometric import photometric
+from efficientdet.model.roles import IGNORE
 
 MIN_VISIBLE = 0.3  # an object with less of its whole area left is ignored
 
 
-def with_probability(
-    probability: float | tf.Tensor,
-    op: Callable[[Sample, tf.Tensor], Sample],
-    sample: Sample,
-    seed: tf.Tensor,
+@dataclass(frozen=True)
+class Operation:
+    """One step of the augmentation.
+
+    Attributes:
+        name: its random numbers depend on it, and on no other operation.
+        apply: (sample, seed) -> sample.
+        probability: share of the samples that it is for.
+        closes: it is left out in the last epochs, see `mosaic_close_epochs`.
+    """
+
+    name: str
+    apply: Callable[[Sample, tf.Tensor], Sample]
+    probability: float = 1.0
+    closes: bool = False
+
+
+class OtherSamples(Protocol):
+    """Where paste and mosaic take what they need of other records."""
+
+    def draw_sample(self, seed: tf.Tensor) -> Sample:
+        """Any record, its image uint8."""
+
+    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """An object to paste: see `copy_paste` for image, box and class."""
+
+
+def operations(config: Config, others: OtherSamples) -> list[Operation]:
+    """All that the config asks for, in order; afterwards the image fits the input.
+
+    A further one is a function `(sample, seed) -> sample` and a line here.
+    """
+    # Without ignore regions what is cut must stay an object: the rest would be background.
+    visible = {"min_visible": MIN_VISIBLE if config.ignore_regions else 0.0}
+
+    def paste(sample: Sample, seed: tf.Tensor) -> Sample:
+        draw, seed = tf.unstack(tf.random.split(seed))
+        return copy_paste(sample, seed, *others.draw_donor(draw))
+
+    def mix(sample: Sample, seed: tf.Tensor) -> Sample:
+        *draws, seed = tf.unstack(tf.random.split(seed, 4))
+        return mosaic([sample, *map(others.draw_sample, draws)], seed, **visible)
+
+    scale = partial(
+        random_scale,
+        output_size=config.image_hw,
+        scale_min=config.jitter_min,
+        scale_max=config.jitter_max,
+        **visible,
+    )
+    listed = [
+        Operation("copy_paste", paste, config.copy_paste_prob),
+        Operation("mosaic", mix, config.mosaic_prob, closes=True),
+        Operation("crop", partial(random_crop, **visible), config.crop_prob),
+        Operation("hflip", lambda sample, _: geometry.hflip(sample), 0.5 * config.input_rand_hflip),
+        Operation("scale", scale),
+        Operation(
+            "photometric",
+            partial(photometric, strength=config.photometric),
+            float(config.photometric > 0),
+        ),
+    ]
+    return [operation for operation in listed if operation.probability > 0]
+
+
+def augment(
+    sample: Sample, seed: tf.Tensor, todo: Sequence[Operation], *, closed: tf.Tensor
 ) -> Sample:
-    """`op(sample, seed)` for that share of the seeds; else nothing is computed."""
-    choose, seed = tf.unstack(tf.random.split(seed))
-    return tf.cond(_uniform(choose) < probability, lambda: op(sample, seed), lambda: sample)
+    """The sample after all operations, in their order.
 
-
-def random_hflip(sample: Sample, seed: tf.Tensor) -> Sample:
-    """Mirrors every second sample."""
-    return with_probability(0.5, lambda sample, _: geometry.hflip(sample), sample, seed)
+    Args:
+        seed: int32 [2].
+        closed: bool scalar, whether those that close are left out.
+    """
+    for operation in todo:
+        own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(operation.name.encode()))
+        share = operation.probability
+        if operation.closes:
+            share = tf.where(closed, 0.0, share)
+        elif share >= 1:
+            sample = operation.apply(sample, own)
+            continue
+        sample = with_probability(share, operation.apply, sample, own)
+    return sample
 
 
 def random_scale(
@@ -41,7 +117,7 @@ def random_scale(
     scale_min: float,
     scale_max: float,
     min_visible: float = MIN_VISIBLE,
-) -> tuple[Sample, tf.Tensor]:
+) -> Sample:
     """Scale jitter: the letterboxed size times a random factor, then a random crop to the output.
 
     The crop is taken before the resize: but for a rounded pixel the same picture, with less work.
@@ -51,19 +127,19 @@ def random_scale(
         scale_min, scale_max: 1.0 is the size at which the whole image just fits.
 
     Returns:
-        The sample, float32, no larger than `output_size`; its `geometry.image_scale`.
+        The sample, float32, no larger than `output_size`.
     """
     scale_seed, crop_seed = tf.unstack(tf.random.split(seed))
     size = geometry.size_of(sample.image)
-    scale = _uniform(scale_seed, scale_min, scale_max) * geometry.fit_scale(size, output_size)
+    scale = uniform(scale_seed, scale_min, scale_max) * geometry.fit_scale(size, output_size)
     resized = geometry.scaled_size(size, scale)
     target = tf.minimum(resized, output_size)
     # Of the source: all of a side that fits, else as many pixels as the output shows.
     shown = tf.cast(tf.round(tf.cast(target, tf.float32) / scale), tf.int32)
     window = tf.where(resized > output_size, tf.clip_by_value(shown, 1, size), size)
-    corner = _uniform_int(crop_seed, size - window)
+    corner = uniform_int(crop_seed, size - window)
     sample = geometry.crop(sample, corner, window, min_visible=min_visible)
-    return geometry.resize(sample, target), geometry.image_scale(window, target)
+    return geometry.resize(sample, target)
 
 
 def random_crop(
@@ -76,26 +152,9 @@ def random_crop(
     """
     size_seed, place_seed = tf.unstack(tf.random.split(seed))
     size = tf.cast(geometry.size_of(sample.image), tf.float32)
-    window = tf.cast(tf.round(size * _uniform(size_seed, smallest, 1.0)), tf.int32)
+    window = tf.cast(tf.round(size * uniform(size_seed, smallest, 1.0)), tf.int32)
     corner = _corner_on_object(sample, window, place_seed)
     return geometry.crop(sample, corner, window, min_visible=min_visible)
-
-
-def photometric(sample: Sample, seed: tf.Tensor, *, strength: float) -> Sample:
-    """Light, contrast, colour; now and then blur and JPEG blocks. Boxes stay as they are.
-
-    Args:
-        sample: its image 0..255, any number type.
-        strength: 0..1. At 1: brightness +-32 (of 255), contrast and saturation x 0.5..1.5, hue +-20
-            degrees, each always; blur and JPEG of quality 30..90 in every third sample each.
-
-    Returns:
-        The image as float32 in 0..255.
-    """
-    colour, blur, jpeg = tf.unstack(tf.random.split(seed, 3))
-    image = _shift_colours(tf.cast(sample.image, tf.float32), colour, strength)
-    sample = with_probability(strength / 3, _blur, sample._replace(image=image), blur)
-    return with_probability(strength / 3, _jpeg, sample, jpeg)
 
 
 def mosaic(
@@ -115,7 +174,7 @@ def mosaic(
     """
     centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
     size = geometry.size_of(samples[0].image)
-    share = tf.random.stateless_uniform([2], centre_seed, 0.35, 0.65)
+    share = tf.random.statelessuniform([2], centre_seed, 0.35, 0.65)
     centre = tf.cast(tf.cast(size, tf.float32) * share, tf.int32)
     rest = size - centre
     corners = [(0, 0), (0, centre[1]), (centre[0], 0), (centre[0], centre[1])]
@@ -125,15 +184,14 @@ def mosaic(
         tile = _tile(sample, tf.stack(tile_size), tile_seed, min_visible)
         shift = tf.cast(tf.tile(tf.stack(corner), [2]), tf.float32)
         tiles.append(tile._replace(boxes=tile.boxes + shift))
-    images, boxes, classes, whole = zip(*tiles, strict=True)
+    images, *parts, _ = zip(*tiles, strict=True)
     rows = [tf.concat(images[:2], 1), tf.concat(images[2:], 1)]
-    return Sample(tf.concat(rows, 0), *(tf.concat(part, 0) for part in (boxes, classes, whole)))
+    return Sample(tf.concat(rows, 0), *(tf.concat(part, 0) for part in parts), tf.ones([2]))
 
 
 def copy_paste(
     sample: Sample,
     seed: tf.Tensor,
-    *,
     donor_image: tf.Tensor,
     donor_box: tf.Tensor,
     donor_class: tf.Tensor,
@@ -155,14 +213,15 @@ def copy_paste(
         The sample, uint8; a pasted object is the last row.
     """
     flip_seed, place_seed = tf.unstack(tf.random.split(seed))
-    image, boxes, classes, whole = sample
+    image, boxes, classes, whole, _ = sample
     patch, inner = _cut_out(donor_image, donor_box, geometry.size_of(image))
     pasted_class = donor_class[tf.newaxis]
     patch = Sample.uncut(patch, inner[tf.newaxis], pasted_class)
-    patch, inner, *_ = random_hflip(patch, flip_seed)
+    mirror = with_probability(0.5, lambda patch, _: geometry.hflip(patch), patch, flip_seed)
+    patch, inner = mirror.image, mirror.boxes
     top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
     room = geometry.size_of(image) - geometry.size_of(patch)
-    lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
+    lefts = tf.random.statelessuniform([8], place_seed, 0, room[1] + 1, tf.int32)
     shift = tf.stack([tf.zeros_like(lefts), lefts, tf.zeros_like(lefts), lefts], -1)
     places = inner + tf.cast(shift + [top, 0, top, 0], tf.float32)  # [8, 4]
     free = tf.reduce_all(_hidden(places, tf.boolean_mask(boxes, classes != IGNORE)) <= 0.1, -1)
@@ -175,20 +234,11 @@ def copy_paste(
             tf.concat([boxes, places[first][tf.newaxis]], 0),
             tf.concat([classes, pasted_class], 0),
             tf.concat([whole, geometry.area(inner)], 0),
+            sample.scale,
         )
 
     fits = tf.reduce_any(free) & (top >= 0) & (top <= room[0])
     return tf.cond(fits, paste, lambda: sample)
-
-
-def _uniform(seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
-    return tf.random.stateless_uniform([], seed, low, high)
-
-
-def _uniform_int(seed: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-    """int32, elementwise 0..largest inclusive."""
-    draw = tf.random.stateless_uniform(tf.shape(largest), seed)
-    return tf.minimum(tf.cast(draw * tf.cast(largest + 1, tf.float32), tf.int32), largest)
 
 
 def _corner_on_object(sample: Sample, window: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -208,10 +258,10 @@ def _corner_on_object(sample: Sample, window: tf.Tensor, seed: tf.Tensor) -> tf.
         low = tf.maximum(tf.minimum(first, last), 0)
         high = tf.minimum(tf.maximum(first, last), size - window)
         low = tf.minimum(low, high)
-        return low + _uniform_int(corner_seed, high - low)
+        return low + uniform_int(corner_seed, high - low)
 
     return tf.cond(
-        tf.size(real) > 0, around_object, lambda: _uniform_int(corner_seed, size - window)
+        tf.size(real) > 0, around_object, lambda: uniform_int(corner_seed, size - window)
     )
 
 
@@ -220,7 +270,7 @@ def _tile(sample: Sample, tile: tf.Tensor, seed: tf.Tensor, min_visible: float) 
     zoom_seed, place_seed = tf.unstack(tf.random.split(seed))
     size = geometry.size_of(sample.image)
     needed = tf.reduce_max(tf.cast(tile, tf.float32) / tf.cast(size, tf.float32))
-    zoom = tf.maximum(_uniform(zoom_seed, 0.5, 1.0), needed)
+    zoom = tf.maximum(uniform(zoom_seed, 0.5, 1.0), needed)
     window = tf.cast(tf.round(tf.cast(tile, tf.float32) / zoom), tf.int32)
     window = tf.clip_by_value(window, 1, size)
     corner = _corner_on_object(sample, window, place_seed)
@@ -273,41 +323,3 @@ def _ramp(length: tf.Tensor, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     rising = at / tf.maximum(first, 0.5)
     falling = (end - at) / tf.maximum(end - last, 0.5)
     return tf.minimum(1.0, tf.minimum(rising, falling))
-
-
-# RGB to luminance and two colour axes (YIQ); a rotation of the two turns the hue.
-_TO_YIQ = np.float32([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-_TO_RGB = np.linalg.inv(_TO_YIQ)
-
-
-def _shift_colours(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
-    """Brightness, contrast, saturation and hue are one 3x3 matrix and an offset: one pass."""
-    draws = strength * tf.random.stateless_uniform([4], seed, -1.0, 1.0)
-    brightness, contrast = 32.0 * draws[0], 1.0 + 0.5 * draws[1]
-    saturation, angle = 1.0 + 0.5 * draws[2], math.radians(20.0) * draws[3]
-    cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
-    turn = tf.stack([1.0, 0.0, 0.0, 0.0, cosine, -sine, 0.0, sine, cosine])
-    matrix = tf.constant(_TO_RGB) @ tf.reshape(turn, [3, 3]) @ tf.constant(_TO_YIQ)
-    mean = tf.linalg.matvec(matrix, tf.reduce_mean(image, [0, 1]))
-    image = tf.tensordot(image, contrast * tf.transpose(matrix), 1)
-    image = geometry.scale_channels(image, tf.ones([3]), (1.0 - contrast) * mean + brightness)
-    return tf.clip_by_value(image, 0.0, 255.0)
-
-
-def _blur(sample: Sample, seed: tf.Tensor) -> Sample:
-    """Gaussian, sigma 0.5 to 1.5 pixels, 7 taps a side; edges repeated."""
-    sigma = _uniform(seed, 0.5, 1.5)
-    taps = tf.exp(-tf.square(tf.range(-3.0, 4.0)) / (2.0 * tf.square(sigma)))
-    taps = tf.tile(tf.reshape(taps / tf.reduce_sum(taps), [7, 1, 1, 1]), [1, 1, 3, 1])
-    image = tf.pad(sample.image, [[3, 3], [3, 3], [0, 0]], "SYMMETRIC")[tf.newaxis]
-    for kernel in (taps, tf.transpose(taps, [1, 0, 2, 3])):
-        image = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "VALID")
-    return sample._replace(image=image[0])
-
-
-def _jpeg(sample: Sample, seed: tf.Tensor) -> Sample:
-    """Coded with a quality of 30 to 90, and decoded again."""
-    quality = tf.random.stateless_uniform([], seed, 30, 91, tf.int32)
-    image = tf.cast(tf.round(sample.image), tf.uint8)
-    coded = tf.image.adjust_jpeg_quality(image, quality)
-    return sample._replace(image=tf.cast(coded, tf.float32))

@@ -5,8 +5,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
-
-IGNORE = -1
+from efficientdet.model.roles import IGNORE
 
 
 class Sample(NamedTuple):
@@ -19,17 +18,20 @@ class Sample(NamedTuple):
         classes: int32 [N], 1..K, or `IGNORE` for a region in which nothing is learnt.
         whole: float32 [N], square pixels of the image that each object would cover uncut: however
             many crops follow each other, all of them ask how much of this is left.
+        scale: float32 [2] (y, x), pixels of the original image for a pixel of this one; 1 in a
+            mosaic, which has no one original.
     """
 
     image: tf.Tensor
     boxes: tf.Tensor
     classes: tf.Tensor
     whole: tf.Tensor
+    scale: tf.Tensor
 
     @classmethod
     def uncut(cls, image: tf.Tensor, boxes: tf.Tensor, classes: tf.Tensor) -> "Sample":
         """Of boxes that hold their objects whole."""
-        return cls(image, boxes, classes, area(boxes))
+        return cls(image, boxes, classes, area(boxes), tf.ones([2]))
 
 
 def area(boxes: tf.Tensor) -> tf.Tensor:
@@ -61,7 +63,8 @@ def crop(sample: Sample, corner: tf.Tensor, size: tf.Tensor, *, min_visible: flo
     cut = clip(sample.boxes - tf.tile(tf.cast(corner, tf.float32), [2]), size)
     visible = tf.math.divide_no_nan(area(cut), sample.whole)
     classes = tf.where(visible < min_visible, IGNORE, sample.classes)
-    return select(Sample(window, cut, classes, sample.whole), area(cut) > 0)
+    sample = sample._replace(image=window, boxes=cut, classes=classes)
+    return select(sample, area(cut) > 0)
 
 
 def hflip(sample: Sample) -> Sample:
@@ -74,25 +77,20 @@ def hflip(sample: Sample) -> Sample:
 
 def resize(sample: Sample, size: tf.Tensor) -> Sample:
     """Bilinear, half-pixel centres, no antialiasing, to `size` (height, width); float32 image."""
-    image, boxes, classes, whole = sample
-    factor = tf.cast(size, tf.float32) / tf.cast(size_of(image), tf.float32)
-    boxes, whole = boxes * tf.tile(factor, [2]), whole * tf.reduce_prod(factor)
-    return Sample(tf.image.resize(image, size), boxes, classes, whole)
+    factor = tf.cast(size, tf.float32) / tf.cast(size_of(sample.image), tf.float32)
+    return sample._replace(
+        image=tf.image.resize(sample.image, size),
+        boxes=sample.boxes * tf.tile(factor, [2]),
+        whole=sample.whole * tf.reduce_prod(factor),
+        # Of the sides as they are: whole pixels, so that the axes differ by up to a pixel's share.
+        scale=sample.scale / factor,
+    )
 
 
-def letterbox(sample: Sample, output_size: tuple[int, int]) -> tuple[Sample, tf.Tensor]:
-    """Resized to just fit `output_size`, not yet padded; and its `image_scale`."""
+def letterbox(sample: Sample, output_size: tuple[int, int]) -> Sample:
+    """Resized to just fit `output_size`, not yet padded."""
     size = size_of(sample.image)
-    resized = scaled_size(size, fit_scale(size, output_size))
-    return resize(sample, resized), image_scale(size, resized)
-
-
-def image_scale(size: tf.Tensor, resized: tf.Tensor) -> tf.Tensor:
-    """float32 [2] (y, x): pixels of the resized image times this are pixels of the original.
-
-    Of the sides as they are: whole pixels, so that the axes differ by up to a pixel's share.
-    """
-    return tf.cast(size, tf.float32) / tf.cast(resized, tf.float32)
+    return resize(sample, scaled_size(size, fit_scale(size, output_size)))
 
 
 def scale_channels(image: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -125,4 +123,5 @@ def scaled_size(size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
 
 def select(sample: Sample, keep: tf.Tensor) -> Sample:
     """The objects and regions where `keep` is true."""
-    return Sample(sample.image, *(tf.boolean_mask(rows, keep) for rows in sample[1:]))
+    boxes, classes, whole = (tf.boolean_mask(rows, keep) for rows in sample[1:4])
+    return sample._replace(boxes=boxes, classes=classes, whole=whole)

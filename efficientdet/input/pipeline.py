@@ -17,13 +17,13 @@ from efficientdet.config import Config
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
-from efficientdet.input import augmentation as augment
 from efficientdet.input import geometry
-from efficientdet.input.augmentation import with_probability
+from efficientdet.input.augmentation import augment, operations
 from efficientdet.input.balance import epoch_order, repeat_factors
 from efficientdet.input.donors import Donors
-from efficientdet.input.geometry import IGNORE, Sample
+from efficientdet.input.geometry import Sample
 from efficientdet.input.record_index import RecordIndex, RecordObjects
+from efficientdet.model.roles import IGNORE
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
         `image`.
     """
     empty = Sample.uncut(image, tf.zeros([0, 4]), tf.zeros([0], tf.int32))
-    sample, scale = geometry.letterbox(empty, config.image_hw)
-    return finish(sample.image, config), scale
+    sample = geometry.letterbox(empty, config.image_hw)
+    return finish(sample.image, config), sample.scale
 
 
 def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
@@ -56,7 +56,7 @@ class InputPipeline:
         images: float32 [B, H, W, 3], (rgb - mean) / std, resized to fit, in the top left corner;
             the rest is 0.
         boxes: float32 [B, M, 4], ymin xmin ymax xmax in pixels of `images`; 0 where there is none.
-        classes: int32 [B, M], 1..K; 0: no object; -1: a region to be ignored.
+        classes: int32 [B, M], 1..K, or a role of `model.roles`: PADDING, IGNORE.
         source_id: string [B].
         image_scale: float32 [B, 2] (y, x): pixels of the original for a pixel of `images`.
         original_hw: int32 [B, 2].
@@ -100,14 +100,15 @@ class InputPipeline:
         pasting = training and config.copy_paste_prob > 0
         self._factors = self._repeat_factors() if balanced else np.ones(len(self.index))
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
-        # Without ignore regions what is cut must stay an object: the rest would be background.
-        self._visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
         steps = (examples_per_epoch or len(self.index)) // batch_size
-        self._mosaic_images = mixed_epochs * steps * batch_size
+        self._open_images = mixed_epochs * steps * batch_size
         if training:
             for line in self._what_is_off(balanced, pasting):
-                logger.warning(f"{line}")
+                logger.warning(line)
+        self._operations = [
+            one for one in operations(config, self) if one.name != "copy_paste" or self._donors
+        ]
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)
@@ -139,7 +140,7 @@ class InputPipeline:
     def _plan(self, epoch: int) -> tuple[np.ndarray, ...]:
         """What decides each sample of an epoch, in whole batches: columns of equal length.
 
-        Record number int64, validity bool, seed int32 [2], probability of a mosaic float32.
+        Record number int64, validity bool, seed int32 [2], whether mosaic is closed bool.
         """
         length = len(self) * self._batch_size
         numbers, valid = np.arange(length), np.ones(length, bool)
@@ -149,27 +150,26 @@ class InputPipeline:
             valid = numbers < len(self.index)
             numbers = np.where(valid, numbers, 0)
         state = np.random.SeedSequence((self._seed, epoch)).generate_state(2 * length)
-        mosaic = epoch * length + np.arange(length) < self._mosaic_images
-        mosaic_prob = np.where(mosaic, self._config.mosaic_prob, 0.0).astype(np.float32)
-        return numbers, valid, state.view(np.int32).reshape(-1, 2), mosaic_prob
+        closed = epoch * length + np.arange(length) >= self._open_images
+        return numbers, valid, state.view(np.int32).reshape(-1, 2), closed
 
     def _make_example(
-        self, number: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor, mosaic_prob: tf.Tensor
+        self, number: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor, closed: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """One row of a batch."""
         sample, source_id = self._load(number)
         original_hw = geometry.size_of(sample.image)
         if self._training:
-            sample, scale = self._augment(sample, seed, mosaic_prob)
+            sample = augment(sample, seed, self._operations, closed=closed)
         else:
-            sample, scale = geometry.letterbox(sample, self._config.image_hw)
+            sample = geometry.letterbox(sample, self._config.image_hw)
         boxes, classes = self._instances(sample, valid)
         return {
             "images": finish(sample.image, self._config),
             "boxes": boxes,
             "classes": classes,
             "source_id": source_id,
-            "image_scale": scale,
+            "image_scale": sample.scale,
             "original_hw": original_hw,
             "valid": valid,
         }
@@ -191,49 +191,16 @@ class InputPipeline:
             sample = geometry.select(sample, classes != IGNORE)
         return sample, example["source_id"]
 
-    def _augment(
-        self, sample: Sample, seed: tf.Tensor, mosaic_prob: tf.Tensor
-    ) -> tuple[Sample, tf.Tensor]:
-        """All that the config asks for, down to an image that fits the input; its `image_scale`."""
-        config = self._config
-        paste, mosaic, crop, flip, scale, photo = tf.unstack(tf.random.split(seed, 6))
-        if self._donors:
-            sample = with_probability(config.copy_paste_prob, self._paste, sample, paste)
-        if config.mosaic_prob > 0:
-            sample = with_probability(mosaic_prob, self._mosaic, sample, mosaic)
-        if config.crop_prob > 0:
-            random_crop = functools.partial(augment.random_crop, **self._visible)
-            sample = with_probability(config.crop_prob, random_crop, sample, crop)
-        if config.input_rand_hflip:
-            sample = augment.random_hflip(sample, flip)
-        sample, image_scale = augment.random_scale(
-            sample,
-            scale,
-            output_size=config.image_hw,
-            scale_min=config.jitter_min,
-            scale_max=config.jitter_max,
-            **self._visible,
-        )
-        if config.photometric > 0:
-            sample = augment.photometric(sample, photo, strength=config.photometric)
-        return sample, image_scale
+    def draw_sample(self, seed: tf.Tensor) -> Sample:
+        """Any record, for `augmentation.operations`."""
+        number = tf.random.stateless_uniform([], seed, 0, len(self.index), tf.int64)
+        return self._load(number)[0]
 
-    def _paste(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        """With one object of another record in it."""
-        draw, seed = tf.unstack(tf.random.split(seed))
-        number, box, donor_class = self._donors.draw(draw)
-        donor_image = self._load(number)[0].image
-        size = tf.cast(geometry.size_of(donor_image), tf.float32)
-        donor = {"donor_image": donor_image, "donor_class": donor_class}
-        donor["donor_box"] = box * tf.tile(size, [2])
-        return augment.copy_paste(sample, seed, **donor)
-
-    def _mosaic(self, sample: Sample, seed: tf.Tensor) -> Sample:
-        """With three other records in one frame."""
-        draw, seed = tf.unstack(tf.random.split(seed))
-        numbers = tf.random.stateless_uniform([3], draw, 0, len(self.index), tf.int64)
-        others = [self._load(number)[0] for number in tf.unstack(numbers)]
-        return augment.mosaic([sample, *others], seed, **self._visible)
+    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Image, box in its pixels and class of an object to paste."""
+        number, box, donor_class = self._donors.draw(seed)
+        image = self._load(number)[0].image
+        return image, box * tf.tile(tf.cast(geometry.size_of(image), tf.float32), [2]), donor_class
 
     def _instances(self, sample: Sample, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.
@@ -243,7 +210,7 @@ class InputPipeline:
         """
         boxes = geometry.clip(sample.boxes, tf.constant(self._config.image_hw))
         sample = sample._replace(boxes=boxes)
-        _, boxes, classes, _ = geometry.select(sample, (geometry.area(boxes) > 0) & valid)
+        _, boxes, classes, *_ = geometry.select(sample, (geometry.area(boxes) > 0) & valid)
         rows = tf.argsort(tf.cast(classes == IGNORE, tf.int32), stable=True)[: self._max_instances]
         missing = self._max_instances - tf.shape(rows)[0]
         boxes = tf.pad(tf.gather(boxes, rows), [[0, missing], [0, 0]])

@@ -14,6 +14,7 @@ from rich.progress import track
 
 from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UserError
+from efficientdet.model.roles import IGNORE
 
 _OVERHEAD = 16  # bytes: length (uint64), its checksum, and the checksum of the payload
 
@@ -100,7 +101,7 @@ class RecordIndex:
         return RecordObjects(
             source_id=example["source_id"].decode(),
             boxes=example["boxes"],
-            classes=np.where(example["is_crowd"] > 0, -1, example["classes"]),
+            classes=np.where(example["is_crowd"] > 0, IGNORE, example["classes"]),
             types=tuple(text.decode() for text in example["class_text"]),
         )
 
@@ -117,7 +118,7 @@ class RecordObjects:
     Attributes:
         source_id: the record's name.
         boxes: float32 [N, 4], ymin xmin ymax xmax in [0, 1].
-        classes: int64 [N], 1..K, or -1 for an ignore region.
+        classes: int64 [N], 1..K, or IGNORE for an ignore region.
         types: N KITTI types; empty texts where the record has none.
     """
 

@@ -14,6 +14,7 @@ from keras import ops
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
 from efficientdet.model.anchors import decode
+from efficientdet.model.roles import IGNORE
 from efficientdet.model.targets import Targets
 
 Tensor = Any
@@ -80,7 +81,7 @@ def detection_loss(
     """
     logits = ops.cast(flatten(outputs[0], config.num_classes), "float32")
     codes = ops.cast(flatten(outputs[1], 4), "float32")
-    weights = ops.take(_class_weights(config), targets.classes + 2, axis=0)
+    weights = ops.take(_class_weights(config), targets.classes - IGNORE, axis=0)
     focal = focal_loss(logits, targets.classes, config=config)
     huber = huber_loss(codes, targets.boxes, config.delta)
     losses = {
@@ -180,7 +181,7 @@ def _term_weights(config: Config) -> dict[str, float]:
 
 
 def _class_weights(config: Config) -> Tensor:
-    """Weight [K + 2, 1] of an anchor by its target class + 2: ignored, background, classes."""
+    """Weight [K + 2, 1] of an anchor by its target class - IGNORE: ignored, background, classes."""
     weights = config.class_weights or [1.0] * config.num_classes
     if len(weights) != config.num_classes:
         raise UsageError(

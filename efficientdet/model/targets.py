@@ -10,18 +10,17 @@ from keras import ops
 
 from efficientdet.config import Config
 from efficientdet.model.anchors import encode
+from efficientdet.model.roles import BACKGROUND, IGNORE
 
 Tensor = Any
 
 MATCH_IOU = 0.5
-BACKGROUND = -1
-IGNORED = -2
 
 
 class Targets(NamedTuple):
     """Targets of a batch; A anchors in the order of `Anchors.boxes`."""
 
-    classes: Tensor  # int32 [B, A]: class id - 1, or BACKGROUND, or IGNORED
+    classes: Tensor  # int32 [B, A]: class id - 1, or BACKGROUND, or IGNORE
     boxes: Tensor  # float32 [B, A, 4]: (ty, tx, th, tw); 0 where not positive
     num_positives: Tensor  # float32 [B]
 
@@ -35,12 +34,12 @@ def assign(anchors: Tensor, boxes: Tensor, classes: Tensor, *, config: Config) -
     """Targets of every anchor, one image after the other, so that only [M, A] is ever in memory.
 
     An anchor without an object, of which more than `ignore_overlap` of the area lies inside one
-    ignore region, is IGNORED rather than BACKGROUND (`ignore_regions=False`: regions vanish).
+    ignore region, is IGNORE rather than BACKGROUND (`ignore_regions=False`: regions vanish).
 
     Args:
         anchors: float32 [A, 4] ymin, xmin, ymax, xmax in input pixels.
         boxes: float32 [B, M, 4], likewise; M >= 1.
-        classes: int [B, M]: 1..K an object, 0 padding, -1 an ignore region.
+        classes: int [B, M]: 1..K an object, PADDING, or IGNORE a region.
     """
     anchors = ops.convert_to_tensor(anchors, "float32")
 
@@ -64,9 +63,9 @@ def _assign_image(
     iou = ops.where(classes[:, None] > 0, iou, 0.0)
 
     positive, matched = _match(iou)
-    ignored = (classes == -1)[:, None] & (overlap > config.ignore_overlap * anchor_area)
+    ignored = (classes == IGNORE)[:, None] & (overlap > config.ignore_overlap * anchor_area)
     ignored = ops.any(ignored, axis=0) & config.ignore_regions
-    negative = ops.where(ignored, IGNORED, BACKGROUND)
+    negative = ops.where(ignored, IGNORE, BACKGROUND)
     target_classes = ops.where(positive, ops.take(classes, matched) - 1, negative)
 
     # Without an object the anchor itself stands in: its code is 0, not the log of an empty box.

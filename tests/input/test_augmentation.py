@@ -8,8 +8,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientdet.input import augmentation as augment
-from efficientdet.input.geometry import IGNORE, Sample
+from efficientdet.config import Config
+from efficientdet.input import augmentation, geometry, photometric
+from efficientdet.input.chance import with_probability
+from efficientdet.input.geometry import Sample
+from efficientdet.model.roles import IGNORE
 
 HEIGHT, WIDTH = 60, 180
 NOTHING = (tf.zeros([0, 4]), tf.zeros([0], tf.int32))
@@ -37,25 +40,29 @@ def seen(image, channel) -> np.ndarray:
 
 def assert_painted(result, tolerance=1.0):
     """Each box, ignored or not, lies around the rectangle of its class."""
-    image, boxes, classes, _ = (np.asarray(part) for part in result)
+    image, boxes, classes, *_ = (np.asarray(part) for part in result)
     assert boxes.shape == (len(classes), 4)
     for box, number in zip(boxes, classes, strict=True):
         if number != IGNORE:
             np.testing.assert_allclose(box, seen(image, number - 1), atol=tolerance)
 
 
+def random_hflip(frame, seed):
+    return with_probability(0.5, lambda frame, _: geometry.hflip(frame), frame, seed)
+
+
 TWO = ((12, 20, 40, 60), (20, 100, 35, 115))
 OPS = {
-    "hflip": augment.random_hflip,
-    "crop": augment.random_crop,
-    "scale": lambda *args: augment.random_scale(
-        *args, output_size=(64, 192), scale_min=0.5, scale_max=2.0
-    )[0],
-    "photometric": functools.partial(augment.photometric, strength=0.3),
-    "mosaic": lambda *args: augment.mosaic(
+    "hflip": random_hflip,
+    "crop": augmentation.random_crop,
+    "scale": functools.partial(
+        augmentation.random_scale, output_size=(64, 192), scale_min=0.5, scale_max=2.0
+    ),
+    "photometric": functools.partial(photometric.photometric, strength=0.3),
+    "mosaic": lambda *args: augmentation.mosaic(
         [args[0], sample(TWO[1]), sample(TWO[0]), sample(TWO[1])], args[1]
     ),
-    "copy_paste": lambda *args: augment.copy_paste(
+    "copy_paste": lambda *args: augmentation.copy_paste(
         *args,
         donor_image=sample((15, 50, 45, 70), classes=[3])[0],
         donor_box=tf.constant([15.0, 50.0, 45.0, 70.0]),
@@ -107,7 +114,7 @@ def test_ignore_regions_move_with_the_picture_and_stay_ignored(name):
 def test_hflip_mirrors_half_of_the_seeds():
     frame = sample(TWO[0])
     flipped = [
-        float(augment.random_hflip(frame, tf.constant([seed, 0])).boxes[0, 1]) == WIDTH - 60
+        float(random_hflip(frame, tf.constant([seed, 0])).boxes[0, 1]) == WIDTH - 60
         for seed in range(200)
     ]
     assert 70 < sum(flipped) < 130
@@ -135,10 +142,10 @@ def zoom(image, box) -> float | None:
 
 
 CHAINED = {
-    "hflip": augment.random_hflip,
-    "crop": augment.random_crop,
+    "hflip": random_hflip,
+    "crop": augmentation.random_crop,
     "scale": OPS["scale"],
-    "mosaic": lambda frame, seed: augment.mosaic(
+    "mosaic": lambda frame, seed: augmentation.mosaic(
         [frame._replace(image=tf.cast(tf.round(frame.image), tf.uint8)), *OTHERS], seed
     ),
 }
@@ -163,7 +170,7 @@ def test_after_any_chain_an_object_shows_its_least_share_or_is_ignored(
     for box, number, whole in zip(frame.boxes, frame.classes, frame.whole, strict=True):
         area = float((box[2] - box[0]) * (box[3] - box[1]))
         if int(number) == 1 and (times := zoom(frame.image, box)):
-            assert area >= augment.MIN_VISIBLE * float(whole) * 0.999
+            assert area >= augmentation.MIN_VISIBLE * float(whole) * 0.999
             assert float(whole) == pytest.approx(height * width * times, rel=0.25)
 
 
@@ -172,7 +179,7 @@ def test_after_any_chain_an_object_shows_its_least_share_or_is_ignored(
 
 @pytest.mark.parametrize("scale, size", [(0.5, (32, 96)), (1.0, (64, 192)), (2.0, (64, 192))])
 def test_scale_gives_the_size_and_the_factor(scale, size):
-    (image, boxes, *_), image_scale = augment.random_scale(
+    image, boxes, *_, image_scale = augmentation.random_scale(
         sample(TWO[0]), [1, 2], output_size=(64, 192), scale_min=scale, scale_max=scale
     )
     assert tuple(image.shape[:2]) == size and image.dtype == tf.float32
@@ -184,9 +191,9 @@ def test_scale_gives_the_size_and_the_factor(scale, size):
 def test_scale_covers_its_range():
     factors = [
         1
-        / augment.random_scale(
+        / augmentation.random_scale(
             sample(), [seed, 2], output_size=(60, 180), scale_min=0.8, scale_max=1.5
-        )[1][1]
+        ).scale[1]
         for seed in range(60)
     ]
     assert 0.8 <= min(factors) < 0.9 and 1.4 < max(factors) <= 1.5
@@ -205,7 +212,7 @@ def test_scale_covers_its_range():
 )
 def test_crop_keeps_its_object_whole(seed, top, left, height, width):
     box = (top, left, min(top + height, HEIGHT), min(left + width, WIDTH))
-    cropped = augment.random_crop(sample(box), tf.constant([seed, 0]))
+    cropped = augmentation.random_crop(sample(box), tf.constant([seed, 0]))
     image, boxes, classes, _ = cropped
     assert classes.numpy().tolist() == [1]
     side = boxes[0, 2:] - boxes[0, :2]
@@ -218,7 +225,9 @@ def test_crop_goes_for_small_objects_more_often():
     large, small = (5, 0, 55, 80), (25, 150, 31, 156)
     whole = np.zeros(2)
     for seed in range(80):
-        _, boxes, classes, _ = augment.random_crop(sample(large, small), tf.constant([seed, 0]))
+        _, boxes, classes, *_ = augmentation.random_crop(
+            sample(large, small), tf.constant([seed, 0])
+        )
         sides = np.asarray(boxes[:, 2:] - boxes[:, :2])[np.asarray(classes) > 0]
         whole += [(sides == (50, 80)).all(1).any(), (sides == (6, 6)).all(1).any()]
     assert whole[1] > 70 > whole[0]
@@ -229,7 +238,7 @@ def test_crop_goes_for_small_objects_more_often():
 
 def test_photometric_keeps_boxes_shape_and_range():
     for seed in range(10):
-        image, boxes, classes, _ = augment.photometric(
+        image, boxes, classes, *_ = photometric.photometric(
             sample(*TWO), tf.constant([seed, 0]), strength=1.0
         )
         assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == tf.float32
@@ -242,10 +251,10 @@ def test_photometric_strength_zero_changes_nothing_and_one_changes_light_and_col
     rng = np.random.default_rng(0)
     image = tf.constant(rng.integers(0, 256, (32, 48, 3), np.uint8))
     frame = Sample.uncut(image, *NOTHING)
-    same, *_ = augment.photometric(frame, [1, 1], strength=0.0)
+    same, *_ = photometric.photometric(frame, [1, 1], strength=0.0)
     np.testing.assert_allclose(same, image, atol=1e-3)
     levels = [
-        np.asarray(augment.photometric(frame, [seed, 1], strength=1.0)[0]).mean((0, 1))
+        np.asarray(photometric.photometric(frame, [seed, 1], strength=1.0)[0]).mean((0, 1))
         for seed in range(30)
     ]
     light = np.mean(levels, 1)
@@ -261,7 +270,7 @@ def test_colours_shift_as_they_should(factor, monkeypatch):
     monkeypatch.setattr(tf.random, "stateless_uniform", lambda *args: tf.constant(chosen))
     rng = np.random.default_rng(0)
     image = tf.constant(rng.uniform(90, 160, (8, 8, 3)), tf.float32)
-    out = augment._shift_colours(image, tf.constant([0, 0]), 1.0)
+    out = photometric._shift_colours(image, tf.constant([0, 0]), 1.0)
     if factor == "brightness":
         np.testing.assert_allclose(out, image + 16, atol=1e-3)
     elif factor == "contrast":
@@ -276,7 +285,7 @@ def test_blur_softens_an_edge_and_keeps_flat_ground():
     image = np.zeros((20, 20, 3), np.float32)
     image[:, 10:] = 200
     frame = Sample.uncut(tf.constant(image), *NOTHING)
-    out = np.asarray(augment._blur(frame, tf.constant([1, 2])).image)
+    out = np.asarray(photometric._blur(frame, tf.constant([1, 2])).image)
     np.testing.assert_allclose(out[:, 0], 0, atol=1e-3)
     np.testing.assert_allclose(out[:, -1], 200, rtol=1e-4)
     assert 20 < out[10, 9, 0] < 100 < out[10, 10, 0] < 180
@@ -291,7 +300,7 @@ def test_mosaic_shows_four_frames_with_their_boxes(seed):
     box = (25, 80, 40, 100)
     frames = [sample(box, classes=[1], colour=i) for i in range(3)]
     frames.append(sample(box, classes=[1], size=(50, 150)))
-    mixed = augment.mosaic(frames, tf.constant([seed, 7]))
+    mixed = augmentation.mosaic(frames, tf.constant([seed, 7]))
     image, boxes, classes, _ = (np.asarray(part) for part in mixed)
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
     assert len(classes) == 4
@@ -317,20 +326,20 @@ def donor(box=(15, 50, 45, 70)):
 @given(seed=SEEDS)
 def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
     frame = sample(*TWO)
-    image, boxes, classes, _ = augment.copy_paste(frame, tf.constant([seed, 3]), **donor())
+    image, boxes, classes, *_ = augmentation.copy_paste(frame, tf.constant([seed, 3]), **donor())
     assert classes.numpy().tolist() in ([1, 2, 3], [1, 2])
     np.testing.assert_array_equal(boxes[:2], TWO)
     if len(classes) == 3:
         assert boxes[2, 0] == 15 and boxes[2, 2] == 45 and boxes[2, 3] - boxes[2, 1] == 20
         np.testing.assert_allclose(seen(image, 2), boxes[2], atol=2)
-        assert float(tf.reduce_max(augment._hidden(boxes[2:], boxes[:2]))) <= 0.1
+        assert float(tf.reduce_max(augmentation._hidden(boxes[2:], boxes[:2]))) <= 0.1
 
 
 def test_the_border_of_a_paste_fades():
     flat = sample()
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     patch = donor() | {"donor_image": tf.constant(image)}
-    out, boxes, *_ = augment.copy_paste(flat, tf.constant([0, 0]), **patch)
+    out, boxes, *_ = augmentation.copy_paste(flat, tf.constant([0, 0]), **patch)
     top, left, bottom, right = np.asarray(boxes[0], int)
     row = np.asarray(out)[(top + bottom) // 2, :, 0].astype(int)
     assert (row[left:right] == 200).all()
@@ -343,6 +352,53 @@ def test_nothing_is_pasted_where_there_is_no_room():
     tall = sample((0, 5, 20, 15), size=(20, 60))
     for frame in (full, tall):
         for seed in range(5):
-            result = augment.copy_paste(frame, tf.constant([seed, 0]), **donor())
+            result = augmentation.copy_paste(frame, tf.constant([seed, 0]), **donor())
             for before, after in zip(frame, result, strict=True):
                 np.testing.assert_array_equal(before, after)
+
+
+# --- the list ---
+
+
+class Others:
+    """Other records: the first frame, and the object of `donor`."""
+
+    def draw_sample(self, seed):
+        return sample(TWO[1])
+
+    def draw_donor(self, seed):
+        return tuple(donor().values())
+
+
+ALL = {
+    "crop_prob": 1.0, "photometric": 0.5, "mosaic_prob": 1.0, "copy_paste_prob": 1.0,
+    "image_size": "192x64",
+}  # fmt: skip
+
+
+def test_operations_are_those_of_the_config_in_one_order():
+    names = [one.name for one in augmentation.operations(Config(**ALL), Others())]
+    assert names == ["copy_paste", "mosaic", "crop", "hflip", "scale", "photometric"]
+    config = Config(image_size="192x64", input_rand_hflip=False)
+    assert [one.name for one in augmentation.operations(config, Others())] == ["scale"]
+
+
+def test_a_further_operation_changes_no_other_s_random_numbers():
+    todo = augmentation.operations(Config(**ALL | {"mosaic_prob": 0.0}), Others())
+    nothing = augmentation.Operation("nothing", lambda frame, seed: frame, 0.5)
+    seed = tf.constant([3, 4])
+    before = augmentation.augment(sample(*TWO), seed, todo, closed=False)
+    after = augmentation.augment(sample(*TWO), seed, [nothing, *todo], closed=False)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_what_closes_is_left_out_in_the_end():
+    todo = augmentation.operations(Config(**ALL | {"copy_paste_prob": 0.0}), Others())
+    mosaics = [one for one in todo if one.closes]
+    assert [one.name for one in mosaics] == ["mosaic"]
+    frame = sample(TWO[0])
+    same = augmentation.augment(frame, [1, 2], mosaics, closed=True)
+    np.testing.assert_array_equal(same.image, frame.image)
+    mixed = augmentation.augment(frame, [1, 2], mosaics, closed=False)
+    assert np.any(mixed.image != frame.image)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.input import geometry
-from efficientdet.input.geometry import IGNORE, Sample
+from efficientdet.input.geometry import Sample
+from efficientdet.model.roles import IGNORE
 
 RNG = np.random.default_rng(0)
 IMAGE = tf.constant(RNG.integers(0, 256, (20, 40, 3), np.uint8))
@@ -23,7 +24,7 @@ def classes(*ids):
 def test_crop_cuts_drops_and_ignores():
     rows = boxes((2, 2, 8, 8), (0, 30, 10, 40), (0, 9, 10, 19), (4, 4, 14, 14), (3, 5, 9, 11))
     ids = classes(1, 2, 3, 4, IGNORE)
-    image, out, kept, whole = geometry.crop(
+    image, out, kept, whole, _ = geometry.crop(
         Sample.uncut(IMAGE, rows, ids), [0, 0], [10, 12], min_visible=0.5
     )
     np.testing.assert_array_equal(image, IMAGE[:10, :12])
@@ -46,7 +47,7 @@ def test_a_second_crop_asks_for_the_share_of_the_whole_object():
 
 def test_crop_keeps_classes_when_any_share_will_do():
     sample = Sample.uncut(IMAGE, boxes((0, 9, 10, 19)), classes(3))
-    _, out, kept, _ = geometry.crop(sample, [0, 0], [10, 10])
+    _, out, kept, *_ = geometry.crop(sample, [0, 0], [10, 10])
     np.testing.assert_array_equal(kept, [3])
     np.testing.assert_array_equal(out, [(0, 9, 10, 10)])
 
@@ -84,7 +85,8 @@ def test_two_flips_are_none():
 
 def test_resize_scales_each_axis_by_itself():
     sample = Sample.uncut(IMAGE, boxes((2, 4, 10, 20)), classes(1))
-    image, out, _, whole = geometry.resize(sample, tf.constant([40, 20]))
+    image, out, _, whole, scale = geometry.resize(sample, tf.constant([40, 20]))
+    np.testing.assert_allclose(scale, [0.5, 2.0])
     assert image.shape == (40, 20, 3)
     np.testing.assert_allclose(out, [(4, 2, 20, 10)])
     np.testing.assert_allclose(whole, [16 * 8])

@@ -14,9 +14,10 @@ from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
-from efficientdet.input import augmentation as augment
 from efficientdet.input import geometry
+from efficientdet.input.augmentation import random_scale
 from efficientdet.input.pipeline import InputPipeline, finish, preprocess
+from efficientdet.model.roles import IGNORE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"
 SIZES = {"64x64": (64, 64), "_h48_w160": (48, 160), "_h160_w320": (160, 320)}
@@ -115,7 +116,7 @@ def test_training_scale_and_boxes_equal_automl(size, mode):
     image, classes = golden["image_uint8"], golden["classes"][:, 0].astype(np.int32)
     pixels = golden["boxes_yxyx_normalised"] * np.tile(image.shape[:2], 2).astype(np.float32)
     factor = 1.0 if mode == "eval" else 0.5
-    (out, boxes, classes, _), scale = augment.random_scale(
+    out, boxes, classes, _, scale = random_scale(
         geometry.Sample.uncut(tf.constant(image), pixels, classes), [0, 0],
         output_size=SIZES[size], scale_min=factor, scale_max=factor,
     )  # fmt: skip
@@ -135,7 +136,7 @@ def test_shapes_types_and_padding(record):
     assert batch["images"].shape == (4, 64, 96, 3) and batch["images"].dtype == np.float32
     assert batch["boxes"].shape == (4, 6, 4) and batch["boxes"].dtype == np.float32
     assert batch["classes"].dtype == np.int32
-    np.testing.assert_array_equal(batch["classes"][0], [1, 3, -1, 0, 0, 0])
+    np.testing.assert_array_equal(batch["classes"][0], [1, 3, IGNORE, 0, 0, 0])
     np.testing.assert_array_equal(batch["classes"][1], [1, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(batch["boxes"][1], [[8, 8, 24, 40]] + 5 * [[0, 0, 0, 0]], atol=1e-4)
     assert batch["images"][:, 32:].max() == 0 == batch["images"][:, 32:].min()
@@ -307,9 +308,9 @@ def test_crowd_boxes_with_a_class_may_be_objects(tmp_path):
         (batch,) = pipeline(tmp_path / "crowd.record", batch_size=1, **values).batches()
         return batch["classes"][0].tolist()
 
-    assert classes() == [-1, -1, 0, 0, 0, 0]
-    assert classes(skip_crowd_during_training=False) == [1, -1, 0, 0, 0, 0]
-    assert classes(skip_crowd_during_training=False, training=False) == [-1, -1, 0, 0, 0, 0]
+    assert classes() == [IGNORE, IGNORE, 0, 0, 0, 0]
+    assert classes(skip_crowd_during_training=False) == [1, IGNORE, 0, 0, 0, 0]
+    assert classes(skip_crowd_during_training=False, training=False) == [IGNORE] * 2 + 4 * [0]
 
 
 # --- errors ---

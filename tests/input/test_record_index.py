@@ -9,6 +9,7 @@ from efficientdet.dataset.image import ImageHeader
 from efficientdet.errors import UserError
 from efficientdet.input.donors import Donors
 from efficientdet.input.record_index import RecordIndex, RecordObjects
+from efficientdet.model.roles import IGNORE
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_objects_of_every_record(tmp_path):
             writer.write(make_example(b"x", ImageHeader("png", 10, 20), name, objects))
     first, second = RecordIndex([tmp_path / "c.record"]).objects()
     assert first.source_id == "a" and first.types == ("Cyclist", "DontCare")
-    np.testing.assert_array_equal(first.classes, [2, -1])
+    np.testing.assert_array_equal(first.classes, [2, IGNORE])
     np.testing.assert_allclose(first.boxes[0], [0, 0, 0.5, 0.5])
     assert second.boxes.shape == (0, 4) and second.types == ()
 
@@ -84,7 +85,7 @@ def test_donors_are_whole_uncovered_and_of_the_wanted_class():
             record((FREE, 1, "Car"), (APART, 3, "Cyclist")),
             record((FREE, 3, "Cyclist"), ((0.1, 0.1, 0.5, 0.5), 1, "Car")),  # under a car
             record(((0.2, 0.9, 0.4, 1.0), 3, "Cyclist")),  # cut by the border
-            record((FREE, -1, "Cyclist")),  # filtered
+            record((FREE, IGNORE, "Cyclist")),  # filtered
         ],
         ["cyclist"],
     )
@@ -109,5 +110,5 @@ def test_no_donor_is_none():
 
 
 def test_wanted_objects_are_learnt_ones_of_the_named_types():
-    one = record((FREE, 1, "Car"), (APART, 3, "Cyclist"), (APART, -1, "Cyclist"))
+    one = record((FREE, 1, "Car"), (APART, 3, "Cyclist"), (APART, IGNORE, "Cyclist"))
     np.testing.assert_array_equal(one.wanted(["cyclist", "Car"]), [2, 1, 0])

@@ -5,7 +5,8 @@ from keras import ops
 
 from efficientdet.config import Config
 from efficientdet.model.anchors import Anchors, decode
-from efficientdet.model.targets import BACKGROUND, IGNORED, Targets, assign
+from efficientdet.model.roles import BACKGROUND, IGNORE, PADDING
+from efficientdet.model.targets import Targets, assign
 
 SMALL = Config(image_size=64, num_classes=8)
 
@@ -88,8 +89,8 @@ class TestIgnoreRegions:
         return np.prod(np.maximum(high - low, 0), axis=1) > 0.5 * area
 
     def test_would_be_negatives_inside_are_ignored(self):
-        targets = assign_np(SMALL, self.region, [-1])
-        expected = np.where(self.inside(), IGNORED, BACKGROUND)
+        targets = assign_np(SMALL, self.region, [IGNORE])
+        expected = np.where(self.inside(), IGNORE, BACKGROUND)
         np.testing.assert_array_equal(targets.classes[0], expected)
         assert targets.num_positives[0] == 0
         assert 0 < self.inside().sum() < len(expected)
@@ -97,27 +98,27 @@ class TestIgnoreRegions:
     def test_matched_and_forced_anchors_inside_stay_positive(self):
         small, big = [3, 3, 5, 5], [4, 4, 36, 36]
         alone = assign_np(SMALL, [small, big], [1, 2])
-        targets = assign_np(SMALL, [small, self.region, big], [1, -1, 2])
+        targets = assign_np(SMALL, [small, self.region, big], [1, IGNORE, 2])
         np.testing.assert_array_equal(targets.positive, alone.positive)
         np.testing.assert_array_equal(targets.boxes, alone.boxes)
         assert targets.num_positives == alone.num_positives
         negative = ~alone.positive[0]
         np.testing.assert_array_equal(
-            (targets.classes[0] == IGNORED)[negative], self.inside()[negative]
+            (targets.classes[0] == IGNORE)[negative], self.inside()[negative]
         )
 
     def test_a_marked_object_releases_its_anchor(self):
-        targets = assign_np(SMALL, [[4, 4, 36, 36], [3, 3, 5, 5]], [-1, -1])
+        targets = assign_np(SMALL, [[4, 4, 36, 36], [3, 3, 5, 5]], [IGNORE, IGNORE])
         assert not targets.positive.any()
 
     def test_the_area_is_the_anchors_own(self):
         # A region that is a small part of every anchor ignores none, whatever their IoU.
-        targets = assign_np(SMALL, [3, 3, 13, 13], [-1])
+        targets = assign_np(SMALL, [3, 3, 13, 13], [IGNORE])
         assert set(targets.classes[0]) == {BACKGROUND}
 
     def test_without_ignore_regions_a_region_vanishes(self):
         config = SMALL.override({"ignore_regions": False})
-        targets = assign_np(config, self.region, [-1])
+        targets = assign_np(config, self.region, [IGNORE])
         assert set(targets.classes[0]) == {BACKGROUND}
 
 
@@ -138,7 +139,7 @@ def test_positives_are_those_above_half_and_one_for_each_object(seed):
 def test_the_same_inside_a_compiled_function():
     anchors = Anchors(SMALL).boxes
     boxes = np.float32([[[3, 3, 5, 5], [0, 0, 40, 64]], [[8, 4, 40, 60], [0, 0, 0, 0]]])
-    classes = np.int32([[1, -1], [2, 0]])
+    classes = np.int32([[1, IGNORE], [2, PADDING]])
 
     def run(boxes, classes):
         return tuple(assign(anchors, boxes, classes, config=SMALL))

@@ -12,6 +12,7 @@ import pytest
 
 from efficientdet.config import Config
 from efficientdet.errors import UserError
+from efficientdet.model.roles import IGNORE
 from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.train_state import EMA
 
@@ -38,7 +39,7 @@ def _batch(seed: int, size: int = 4) -> dict[str, np.ndarray]:
         "boxes": np.tile(
             np.float32([[10, 20, 50, 90], [5, 5, 30, 30], [0, 60, 60, 127]]), (size, 1, 1)
         ),
-        "classes": np.tile(np.int32([1, 2, -1]), (size, 1)),
+        "classes": np.tile(np.int32([1, 2, IGNORE]), (size, 1)),
     }
 
 
