@@ -174,7 +174,7 @@ def mosaic(
     """
     centre_seed, *seeds = tf.unstack(tf.random.split(seed, 5))
     size = geometry.size_of(samples[0].image)
-    share = tf.random.statelessuniform([2], centre_seed, 0.35, 0.65)
+    share = tf.random.stateless_uniform([2], centre_seed, 0.35, 0.65)
     centre = tf.cast(tf.cast(size, tf.float32) * share, tf.int32)
     rest = size - centre
     corners = [(0, 0), (0, centre[1]), (centre[0], 0), (centre[0], centre[1])]
@@ -221,7 +221,7 @@ def copy_paste(
     patch, inner = mirror.image, mirror.boxes
     top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
     room = geometry.size_of(image) - geometry.size_of(patch)
-    lefts = tf.random.statelessuniform([8], place_seed, 0, room[1] + 1, tf.int32)
+    lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
     shift = tf.stack([tf.zeros_like(lefts), lefts, tf.zeros_like(lefts), lefts], -1)
     places = inner + tf.cast(shift + [top, 0, top, 0], tf.float32)  # [8, 4]
     free = tf.reduce_all(_hidden(places, tf.boolean_mask(boxes, classes != IGNORE)) <= 0.1, -1)

@@ -34,7 +34,7 @@ _TO_RGB = np.linalg.inv(_TO_YIQ)
 
 def _shift_colours(image: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
     """Brightness, contrast, saturation and hue are one 3x3 matrix and an offset: one pass."""
-    draws = strength * tf.random.statelessuniform([4], seed, -1.0, 1.0)
+    draws = strength * tf.random.stateless_uniform([4], seed, -1.0, 1.0)
     brightness, contrast = 32.0 * draws[0], 1.0 + 0.5 * draws[1]
     saturation, angle = 1.0 + 0.5 * draws[2], math.radians(20.0) * draws[3]
     cosine, sine = saturation * tf.cos(angle), saturation * tf.sin(angle)
@@ -59,7 +59,7 @@ def _blur(sample: Sample, seed: tf.Tensor) -> Sample:
 
 def _jpeg(sample: Sample, seed: tf.Tensor) -> Sample:
     """Coded with a quality of 30 to 90, and decoded again."""
-    quality = tf.random.statelessuniform([], seed, 30, 91, tf.int32)
+    quality = tf.random.stateless_uniform([], seed, 30, 91, tf.int32)
     image = tf.cast(tf.round(sample.image), tf.uint8)
     coded = tf.image.adjust_jpeg_quality(image, quality)
     return sample._replace(image=tf.cast(coded, tf.float32))
