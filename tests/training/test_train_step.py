@@ -4,7 +4,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -194,24 +196,27 @@ def test_the_largest_batch_is_found_with_real_steps_and_changes_nothing() -> Non
         engine.largest_batch(64, 128, 5)
 
 
-def test_the_largest_batch_of_equal_shares(said) -> None:
-    """grad_accum_steps=8 has no step of one image; no batch is tried beyond the records."""
-    engine = TrainingEngine(_config(grad_accum_steps=8))
-    step, sizes = engine.step, []
+def test_the_largest_batch_of_equal_shares(said: list[str]) -> None:
+    """No step is tried that cannot be cut into micro-batches, nor one beyond the records."""
+    sizes: list[int] = []
 
-    def small_card(batch: dict, **arguments: float) -> dict:
+    def small_card(batch: dict, **arguments: float) -> None:
         sizes.append(len(batch["images"]))
+        if sizes[-1] % 8:
+            raise ValueError("cannot be cut")
         if sizes[-1] > 16:
             raise MemoryError("injected")
-        return step(batch, **arguments) if sizes[-1] == 8 else {}
 
-    engine.step = small_card
-    assert engine.largest_batch(64, 128, 5, multiple_of=8, at_most=500) == 16
-    assert engine.largest_batch(64, 128, 5, multiple_of=8, at_most=15) == 8
+    state = SimpleNamespace(arrays=dict, load=lambda arrays: None)
+    config = _config(grad_accum_steps=8)
+    engine = SimpleNamespace(state=state, config=config, step=small_card)
+    largest = partial(TrainingEngine.largest_batch, engine, 64, 128, 5)
+    assert largest(multiple_of=8, at_most=500) == 16
+    assert largest(multiple_of=8, at_most=15) == 8
     assert sizes == [8, 16, 32, 8]
     assert said == [f"--train_batch_size=auto: {n} images fit" for n in (16, 8)]
     with pytest.raises(UserError, match="out of memory with 24 images in 8 micro-batches"):
-        engine.largest_batch(64, 128, 5, multiple_of=24)
+        largest(multiple_of=24)
 
 
 def test_heads_only_leaves_the_rest_alone() -> None:
