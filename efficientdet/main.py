@@ -6,8 +6,9 @@
         --hparams=configs/kitti_d0.yaml
 
 The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
-`--model_dir`, or the one that `--ckpt` names. Number of classes, examples and boxes come from the
-manifest beside the records.
+`--model_dir`, or the one that `--ckpt` names. What the run itself trained gets its point on the
+run's curve and may become its best, with `--watch` while `--mode=train` goes on. Number of classes,
+examples and boxes come from the manifest beside the records.
 
 --helpfull lists AutoML's other flags, too. Each is accepted, with a line that says why it does
 nothing here, or refused with what to do instead.

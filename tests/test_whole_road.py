@@ -68,12 +68,22 @@ def test_evaluation_says_and_writes_what_training_did(folder: Path, root: Path) 
     assert "model.ckpt-6" in said and "COCO metrics" in said and "KITTI 2D AP" in said
     assert (folder / "run/eval/detections.json").read_bytes() == before
     assert (folder / "run/eval/report.html").stat().st_size > 10_000
+    assert "step 6 is on the curve already" in said  # training evaluated it
+    assert not (folder / "run/eval/metrics.jsonl").exists()
+
+
+def test_report_and_thresholds_name_their_checkpoint(folder: Path) -> None:
+    for place, name in (("eval", "model.ckpt-6"), ("archive", "model.ckpt-3")):
+        thresholds = json.loads((folder / f"run/{place}/thresholds.json").read_text())
+        assert thresholds["checkpoint"] == f"run/{name}" and f"-{thresholds['step']}" in name
+        assert f"run/{name} (step " in (folder / f"run/{place}/report.html").read_text()
 
 
 def test_prediction_draws_and_writes_each_image(folder: Path, root: Path) -> None:
     predict = root / "efficientdet/predict.py"
-    _run(predict, "--model_dir=run", "--images=KIT", "--max_images=3", "--batch_size=2",
-         "--output_dir=found", cwd=folder)  # fmt: skip
+    said = _run(predict, "--model_dir=run", "--images=KIT", "--max_images=3", "--batch_size=2",
+                "--output_dir=found", cwd=folder)  # fmt: skip
+    assert "best F1 of run/model.ckpt-6 (step 6), from run/eval/thresholds.json" in said
     names = sorted(path.stem for path in (folder / "KIT/training/image_2").iterdir())[:3]
     assert sorted(path.stem for path in (folder / "found").glob("*.png")) == names
     assert sorted(path.stem for path in (folder / "found/results").iterdir()) == names
