@@ -168,7 +168,7 @@ def _beside(folder: Path) -> tuple[AnchorShapes, dict[int, float] | None, LabelM
     if not (home / "config.yaml").is_file():
         return AnchorShapes.of(Config()), None, None
     values = load_yaml(home / "config.yaml")
-    table = MODELS.get(values.get("name"), {})
+    table = MODELS.get(str(values.get("name")), {})
     known = {key: values[key] for key in _ANCHOR_KEYS if values.get(key) is not None}
     config = Config().override(table | known)
     scales = level_scales(config) if table or "anchor_scale" in known else None

@@ -89,6 +89,21 @@ def test_frozen_statistics_stay_and_the_others_move(model):
     freeze.apply(model, config_with())
 
 
+def test_a_batch_norm_that_is_new_is_never_frozen(model):
+    """What did not come from the checkpoint has no statistics to keep."""
+    new = "class_net/class-0-bn-3"
+    names = automl_names(model)
+    restored = [name for name in names if not name.startswith(new)]
+    report = freeze.apply(model, config_with(is_training_bn=False), restored=restored)
+    mode = next(row.batch_norm for row in report.rows if row.part == "class_head")
+    assert mode == "moving statistics, 1 of 5 new: batch statistics"
+    before = {name: v.numpy() for name, v in names.items() if not v.trainable}
+    model(np.random.default_rng(0).normal(size=(2, 64, 64, 3)), training=True)
+    moved = {name for name, x in before.items() if np.any(names[name].numpy() != x)}
+    assert moved == {f"{new}/moving_mean", f"{new}/moving_variance"}
+    freeze.apply(model, config_with())
+
+
 @pytest.mark.parametrize(
     ("parts", "without_gradient"),
     [

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from efficientdet import backend
 from efficientdet.config import Config
-from efficientdet.training.fallback import next_rung
+from efficientdet.training.fallback import decide_batch_norm, next_rung
 
 
 def climb(config: Config, batch_size: int) -> list[dict]:
@@ -55,3 +55,21 @@ def test_every_rung_says_what_it_does() -> None:
     assert next_rung(config, 8)[1] == (
         "grad_accum_steps=4: micro-batches of 2, still 8 images an update"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "loaded", "decided"),
+    [
+        ({}, True, None),  # 8 images are enough
+        ({"grad_accum_steps": 2}, True, False),
+        ({"grad_accum_steps": 2}, False, None),  # a random network has none worth keeping
+        ({"grad_accum_steps": 8, "is_training_bn": True}, True, True),  # somebody said it
+        ({"is_training_bn": False}, True, False),
+    ],
+)
+def test_batch_norm_is_decided_by_the_micro_batch(changes: dict, loaded: bool, decided) -> None:
+    said, config = [], Config(**changes)
+    after = decide_batch_norm(config, 8, loaded=loaded, say=said.append)
+    assert after == dataclasses.replace(config, is_training_bn=decided)
+    expected = "BatchNorm statistics are frozen: 4 images in a micro-batch are too few"
+    assert said == [expected] * (after != config)

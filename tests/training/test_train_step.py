@@ -12,11 +12,16 @@ import keras
 import numpy as np
 import pytest
 
+from efficientdet.checkpoint.bundle import write_bundle
+from efficientdet.checkpoint.report import read_restored_names
+from efficientdet.checkpoint.restore import restore
 from efficientdet.config import Config
 from efficientdet.errors import UserError
+from efficientdet.model.detector import automl_names, build_detector
 from efficientdet.model.roles import IGNORE
 from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.train_state import EMA
+from efficientdet.training.train_step import TrainStep
 
 SMALL = {
     "backbone_name": "efficientnet-tiny",
@@ -126,10 +131,11 @@ def test_averages_that_are_not_stored_begin_at_the_weights() -> None:
     trainables, statistics = state.evaluation_values()
     for value, variable in zip(trainables, state.trainables, strict=True):
         np.testing.assert_array_equal(value, variable.value)
-    kept, other = averages[0], averages[1:]
-    assert state.load(stored | {kept: stored[kept.removesuffix(f"/{EMA}")] + 1}) == sorted(other)
-    assert (state.arrays()[kept] == stored[kept.removesuffix(f"/{EMA}")] + 1).all()
-    np.testing.assert_array_equal(state.arrays()[other[0]], arrays[other[0]])
+    kept, *others = averages
+    assert state.load(stored | {kept: arrays[kept] + 1}) == sorted(others)
+    again = state.arrays()
+    np.testing.assert_array_equal(again[kept], arrays[kept] + 1)
+    np.testing.assert_array_equal(again[others[0]], arrays[others[0]])
 
 
 def test_out_of_memory_takes_the_ladder_and_does_the_step(
@@ -164,6 +170,66 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(
         {k: v for k, v in before.items() if "/" in k and "Momentum" not in k},
         0.0,
     )
+
+
+@pytest.mark.parametrize(("loaded", "frozen"), [(True, False), (False, None)])
+def test_every_rung_decides_about_batch_norm_again(
+    loaded: bool, frozen: bool | None, monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """Eight images at a time are enough for statistics, four are not."""
+    configs = []
+    config = _config(grad_checkpoint=True)
+    monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: False)
+    engine = TrainingEngine(config, changed=configs.append)
+    engine.started_from(engine.state.names if loaded else None)
+    failures = iter([MemoryError("injected")])
+
+    def step(self: TrainStep, batch: dict, **arguments: float) -> dict:
+        for failure in failures:
+            raise failure
+        return {}
+
+    monkeypatch.setattr(TrainStep, "__call__", step)
+    engine.update(_batch(0, size=8), step=0, learning_rate=0.0)
+    assert configs == [dataclasses.replace(config, grad_accum_steps=2, is_training_bn=frozen)]
+    assert ["BatchNorm statistics are frozen: 4 images" in line for line in said] == (
+        [False, True] if loaded else [False]
+    )
+
+
+def test_a_new_level_of_a_network_from_a_checkpoint(tmp_path: Path) -> None:
+    """What came from the checkpoint keeps its statistics, the rest gets some; resumed too."""
+    random = np.random.default_rng(0)
+    arrays = {n: v.numpy() for n, v in automl_names(build_detector(_config())).items()}
+    for name in filter(lambda name: "/moving_" in name, arrays):
+        arrays[name] += random.uniform(0, 0.5, arrays[name].shape).astype(np.float32)
+    write_bundle(tmp_path / "model", arrays)
+    config = _config(min_level=2, is_training_bn=False)
+    engine = TrainingEngine(config)
+    report = restore(engine.model, str(tmp_path / "model"), config, classes="by_id")
+    engine.state.reset_shadows()
+    engine.started_from(report.restored_names)
+    report.write(tmp_path)
+    resumed = TrainingEngine(config)
+    resumed.started_from(read_restored_names(tmp_path))
+    resumed.state.load(engine.state.arrays())
+    before = _weights(engine)
+    for one in (engine, resumed):
+        one.update(_batch(0), step=0, learning_rate=0.0)
+    moved = {
+        name.rpartition("/")[0]
+        for name, value in _weights(engine).items()
+        if name.endswith("/moving_mean") and not np.array_equal(value, before[name])
+    }
+    names = {name.rpartition("/")[0] for name in before if name.endswith("/moving_mean")}
+    new = {
+        f"fpn_cells/cell_0/fnode{node}" for node in (4, 5)
+    }  # P2 on the way down, P3 on the way up
+    assert moved == {name for name in names if name.startswith(tuple(f"{node}/" for node in new))}
+    assert moved and names > moved
+    third = "class_net/class-0-bn-3/moving_variance"
+    np.testing.assert_array_equal(before[third.replace("bn-3", "bn-2")], arrays[third].astype("f4"))
+    _assert_close(_weights(engine), _weights(resumed), 0.0)
 
 
 def test_no_rung_left_is_one_clear_line() -> None:
