@@ -1,14 +1,17 @@
 """What a start decides before the first step."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from efficientdet.checkpoint.report import REPORT_FILE, Outcome, RestoreReport
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UsageError
 from efficientdet.run.checkpoints import CheckpointManager, Progress
+from efficientdet.run.directory import RunDirectory
 from efficientdet.training import train
 from efficientdet.training.options import TrainOptions
 
@@ -123,3 +126,20 @@ def test_an_unknown_best_metric_is_refused_at_once() -> None:
 def test_an_automatic_batch_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is none; say a number"):
         train._known_batch("auto", CheckpointManager(tmp_path))
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_resumed_run_knows_whether_it_started_from_weights(tmp_path: Path, resumes: bool) -> None:
+    """The report beside its config says so; that of a run that is gone says nothing."""
+    report = RestoreReport("x", [Outcome("a/kernel", 1, "restored", complete=True)], [], 0)
+    report.write(tmp_path)
+    names: list[set[str]] = []
+    trainer = SimpleNamespace(
+        engine=SimpleNamespace(started_from=names.append),
+        resume=lambda: resumes,
+        progress=Progress(step=5),
+    )
+    run = SimpleNamespace(directory=RunDirectory(tmp_path), label_map=LabelMap.kitti())
+    train._resume_or_load(trainer, TrainOptions(str(tmp_path), "a.record"), run)
+    assert names == ([{"a/kernel"}] if resumes else [])
+    assert (tmp_path / REPORT_FILE).exists() == resumes
