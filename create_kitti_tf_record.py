@@ -5,10 +5,12 @@
   python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \\
       --label_map_path=./label_map.txt --subset=validation
 
-The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Boxes
+The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Of images
+that are not KITTI's, by name or size, contiguous blocks validate, and it is said. Boxes
 are written in [0, 1] of each image's own size, images byte for byte, and every label line is kept.
-What a filter (--classes, --min_box_height, --max_occlusion, --max_truncation) or the label map
-leaves out is an ignore region in training, never background.
+What a filter (--min_box_height, --max_occlusion, --max_truncation) or the label map leaves out is
+an ignore region in training, never background. --classes=Car,Pedestrian,Cyclist makes a detector of
+these three: the record's label map has them alone.
 
 Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
 """
@@ -36,21 +38,22 @@ flags.DEFINE_enum(
     "split",
     "drive",
     splits.SPLITS,
-    "drive: no drive on both sides. chen: the 3712/3769 lists of published results. random: leaks "
-    "drives. file: the frames of --split_file.",
+    "drive: no drive on both sides; blocks of frames, where images are not KITTI's. chen: the "
+    "3712/3769 lists of published results. random: leaks drives. file: the frames of --split_file.",
 )
 flags.DEFINE_string("split_file", None, "With --split=file: a list with one frame id a line.")
 flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames of drive and random.")
 flags.DEFINE_integer("seed", 0, "Seed of the split.")
 flags.DEFINE_integer("num_shards", 1, "Files to spread the record over.", lower_bound=1)
 flags.DEFINE_integer("num_workers", None, "Reading threads; each holds four frames.", lower_bound=1)
-flags.DEFINE_string("classes", "", "Train on these alone, e.g. Car,Pedestrian; default: all.")
+flags.DEFINE_string("classes", "", "Detect these alone, e.g. Car,Pedestrian; default: all.")
 flags.DEFINE_float("min_box_height", 0, "Ignore objects lower than this many pixels.")
 flags.DEFINE_integer("max_occlusion", 3, "Ignore objects more occluded than this (0 to 3).")
 flags.DEFINE_float("max_truncation", 1, "Ignore objects more truncated than this (0 to 1).")
 flags.DEFINE_bool("verify_images", False, "Decode every image, too (slower).")
 flags.DEFINE_bool("skip_bad", False, "Leave bad frames out and list them in the manifest.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there already.")
+flags.DEFINE_bool("verify", False, "Compare an output that is there with its input, byte by byte.")
 flags.DEFINE_bool("dry_run", False, "Read and check everything, write nothing.")
 
 
@@ -59,6 +62,8 @@ def main() -> None:
     for name in ("kitti_root", "output_path", "label_map_path"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
+    if FLAGS.verify and (FLAGS.overwrite or FLAGS.dry_run):
+        raise UsageError("--verify excludes --overwrite and --dry_run: it compares what is there")
     chosen = options.Options(
         subset=FLAGS.subset,
         split=FLAGS.split,
@@ -89,6 +94,7 @@ def main() -> None:
         chosen,
         num_workers=FLAGS.num_workers,
         overwrite=FLAGS.overwrite,
+        verify=FLAGS.verify,
     )
     print(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
 

@@ -14,7 +14,7 @@ from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.dataset.record import Record
 from efficientdet.dataset.record_rules import Rules
-from efficientdet.dataset.splits import shared_drives
+from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Annotation, Place, base_path, read_records
 from efficientdet.errors import UserError
@@ -57,6 +57,29 @@ class RecordSet:
     places: list[Place] = field(default_factory=list)
     num_learnable: int = 0
     statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def is_testing(self) -> bool:
+        """Whether these are images of KITTI's testing set, whose ids say nothing about training."""
+        return self.manifest is not None and self.manifest.subset == "testing"
+
+    @property
+    def ids(self) -> set[str]:
+        """The source ids as KITTI has them: `000007`, also where the record has a path."""
+        return {Path(source_id).stem for source_id in self.statistics.source_ids}
+
+    @property
+    def is_kitti(self) -> bool:
+        """Whether ids of KITTI's training set are its frames, by what was converted and by size."""
+        if self.manifest and not self.manifest.drives:
+            return False
+        sizes = {
+            Path(source_id).stem: (width, height)
+            for source_id, (height, width) in zip(
+                self.statistics.source_ids, self.statistics.image_hw, strict=True
+            )
+        }
+        return looks_like_kitti(sizes)
 
 
 @dataclass
@@ -191,7 +214,7 @@ def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
         yield Problem(NO_BOXES, name, "not one record")
         return
     objects, manifest = one.statistics.objects, one.manifest
-    if not one.num_learnable and not (manifest and manifest.subset == "testing"):
+    if not one.num_learnable and not one.is_testing:
         yield Problem(NO_BOXES, name, f"{one.num_examples} images without a single object")
     elif len(objects) and max(objects.widths.max(), objects.heights.max()) < 2:
         yield Problem(TINY, name, f"the widest box is {objects.widths.max():.3g} px wide")
@@ -203,17 +226,19 @@ def _check_whole(one: RecordSet, complete: bool) -> Iterator[Problem]:
 def _shared(sets: Sequence[RecordSet], allow_shared_drives: bool) -> Iterator[Problem]:
     for index, first in enumerate(sets):
         for second in sets[index + 1 :]:
+            if first.is_testing or second.is_testing:
+                continue
             names = f"{first.path.name} and {second.path.name}"
-            ids = [{Path(i).stem for i in one.statistics.source_ids} for one in (first, second)]
-            if common := sorted(ids[0] & ids[1]):
+            if common := sorted(first.ids & second.ids):
                 yield Problem(LEAK, names, f"{len(common)} frames, first {common[0]}")
-            drives = {} if allow_shared_drives else shared_drives(*ids)
-            if drives:
+            if allow_shared_drives or not (first.is_kitti and second.is_kitti):
+                continue
+            if drives := shared_drives(first.ids, second.ids):
                 count = sum(drives.values())
                 yield Problem(
                     DRIVES,
                     names,
-                    f"{count} of {len(ids[1])} frames of {second.path.name} come from "
+                    f"{count} of {len(second.ids)} frames of {second.path.name} come from "
                     f"{len(drives)} drives that are also in {first.path.name}; convert with "
                     "--split=drive, or accept it with --allow_shared_drives",
                 )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from efficientdet.dataset.options import Options
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.dataset.record_writer import RecordWriter, sha256
 from efficientdet.dataset.selection import Selection
+from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
+from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UserError
 from efficientdet.progress import meter
 
@@ -32,35 +35,50 @@ def convert(
     *,
     num_workers: int | None = None,
     overwrite: bool = False,
+    verify: bool = False,
 ) -> Manifest | None:
     """Writes the record (or its shards) and the manifest; a killed run leaves neither.
+
+    The record's label map is `label_map` without the types that `options.classes` leaves out.
+
+    Args:
+        verify: of a record that is there, compare every byte; else only where a label, or the name,
+            size or time of an image is not what it was.
 
     Returns:
         The manifest, or None where the record is up to date already.
 
     Raises:
-        UserError: bad frames (all are counted, 20 printed), or an output of other input that only
+        UserError: bad frames (all are counted, 20 printed), or an output of other content that only
             `overwrite` replaces.
     """
+    label_map = label_map.only(options.classes) if options.classes else label_map
     fingerprint = _fingerprint(selection, label_map, options)
-    if not overwrite and _is_up_to_date(output, fingerprint, options):
+    old = None if overwrite else _existing(output, label_map, options)
+    if old and old.inputs_sha256 == fingerprint and not verify:
         return None
     try:
-        with RecordWriter(output, len(selection.frames), options.num_shards) as writer:
-            manifest = _run(selection, label_map, options, num_workers, output.name, writer.write)
-            manifest.inputs_sha256 = fingerprint
-            manifest.shards = writer.finish()
-            _remove_old(output, keep={shard.name for shard in manifest.shards})
+        if old:
+            manifest = _compare(selection, output, label_map, options, num_workers, old)
+        else:
+            with RecordWriter(output, len(selection.frames), options.num_shards) as writer:
+                manifest = _run(
+                    selection, label_map, options, num_workers, output.name, writer.write
+                )
+                manifest.shards = writer.finish()
+                _remove_old(output, keep={shard.name for shard in manifest.shards})
+        manifest.inputs_sha256 = fingerprint
         manifest.write(output)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"{output}: cannot be written: {error}") from None
-    return manifest
+    return None if old else manifest
 
 
 def dry_run(
     selection: Selection, label_map: LabelMap, options: Options, num_workers: int | None = None
 ) -> Manifest:
     """Reads and checks everything as `convert` does, and writes nothing."""
+    label_map = label_map.only(options.classes) if options.classes else label_map
     return _run(selection, label_map, options, num_workers, "dry run", lambda *_: None)
 
 
@@ -95,7 +113,8 @@ def _run(
         **statistics.counts(),
         label_map=label_map,
         subset=options.subset,
-        split=options.split,
+        drives=count_drives(statistics.source_ids) if selection.is_kitti else {},
+        split=selection.split,
         seed=options.seed,
         source_ids=statistics.source_ids,
         left_out=errors,
@@ -105,7 +124,7 @@ def _run(
 
 
 def _fingerprint(selection: Selection, label_map: LabelMap, options: Options) -> str:
-    """SHA-256 of the options, the label map, all labels, and the images' names and sizes."""
+    """SHA-256 of options, label map, all labels, and the images' names, sizes and times."""
     digest = hashlib.sha256()
 
     def update(*values: Any) -> None:
@@ -113,9 +132,14 @@ def _fingerprint(selection: Selection, label_map: LabelMap, options: Options) ->
 
     update(efficientdet.__version__, options.to_dict(), label_map.to_dict())
     for frame in selection.frames:
-        image = _state(frame.image, lambda path: (path.name, path.stat().st_size))
+        image = _state(frame.image, _name_size_time)
         update(frame.source_id, image, _state(frame.label, sha256))
     return digest.hexdigest()
+
+
+def _name_size_time(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_size, status.st_mtime_ns
 
 
 def _state(path: Path | None, read: Callable[[Path], Any]) -> Any:
@@ -125,22 +149,67 @@ def _state(path: Path | None, read: Callable[[Path], Any]) -> Any:
         return str(error)
 
 
-def _is_up_to_date(output: Path, fingerprint: str, options: Options) -> bool:
-    """True where the output exists and came from the same input; False where there is none."""
-    existing = [path for path in (output, manifest_path(output)) if path.exists()]
-    existing += output.parent.glob(f"{output.name}-?????-of-?????")
-    if not existing:
-        return False
-    manifest = Manifest.load(path) if (path := manifest_path(output)).exists() else None
-    if manifest and manifest.inputs_sha256 == fingerprint and manifest.shards_exist(output.parent):
-        return True
+def _existing(output: Path, label_map: LabelMap, options: Options) -> Manifest | None:
+    """The manifest of what is there already, made with these options; None where nothing is."""
+    paths = [path for path in (output, manifest_path(output)) if path.exists()]
+    paths += output.parent.glob(f"{output.name}-?????-of-?????")
+    if not paths:
+        return None
+    if not manifest_path(output).exists():
+        raise _exists(paths[0], "without a manifest")
+    manifest = Manifest.load(manifest_path(output))
     changed = [
         f"--{name} was {manifest.options.get(name)}"
         for name, value in options.to_dict().items()
-        if manifest and json.loads(json.dumps(value)) != manifest.options.get(name)
+        if json.loads(json.dumps(value)) != manifest.options.get(name)
     ]
-    reason = ", ".join(changed) or "it was made from other input"
-    raise UserError(f"{existing[0]} exists already ({reason}); --overwrite replaces it")
+    if manifest.label_map != label_map:
+        changed.append(f"its classes were {manifest.label_map} and would be {label_map}")
+    if not manifest.shards_exist(output.parent):
+        changed.append("its files are not those that its manifest names")
+    if changed:
+        raise _exists(paths[0], ", ".join(changed))
+    return manifest
+
+
+def _compare(
+    selection: Selection,
+    output: Path,
+    label_map: LabelMap,
+    options: Options,
+    num_workers: int | None,
+    old: Manifest,
+) -> Manifest:
+    """Makes every example again, and holds it against the record.
+
+    Returns:
+        What the manifest should say.
+
+    Raises:
+        UserError: they differ.
+    """
+    stored = chain.from_iterable(read_records(output.parent / shard.name) for shard in old.shards)
+
+    def require_equal(index: int, example: bytes) -> None:
+        try:
+            _, found = next(stored, (None, b""))
+        except UserError as error:
+            raise _exists(output, str(error)) from None
+        if found != example:
+            source_id = selection.frames[index].source_id
+            raise _exists(output, f"made from other input: frame {source_id} is not the same")
+
+    title = f"comparing {output.name}"
+    manifest = _run(selection, label_map, options, num_workers, title, require_equal)
+    if manifest.num_examples != old.num_examples:
+        counts = f"it holds {old.num_examples} frames, not {manifest.num_examples}"
+        raise _exists(output, f"made from other input: {counts}")
+    manifest.shards = old.shards
+    return manifest
+
+
+def _exists(path: Path, why: str) -> UserError:
+    return UserError(f"{path} exists already ({why}); --overwrite replaces it")
 
 
 def _remove_old(output: Path, keep: set[str]) -> None:

@@ -77,8 +77,7 @@ def annotate(
     if not 0 <= item.truncated <= 1 and item.truncated != -1:
         raise ValueError(f"truncated is {item.truncated:g}, expected 0 to 1 (-1 where unknown)")
     kept = (
-        (options.classes is None or item.type in options.classes)
-        and item.bottom - item.top >= options.min_box_height
+        item.bottom - item.top >= options.min_box_height
         and item.occluded <= options.max_occlusion
         and item.truncated <= options.max_truncation
     )

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -40,6 +41,15 @@ def read_header(encoded: bytes) -> ImageHeader:
     if end not in encoded[-1024:]:
         raise ImageError(f"truncated {header.format.upper()}: its end marker is missing")
     return header
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image file in pixels, from its header; None where it has none."""
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            return image.size
+    except Exception:  # likewise
+        return None
 
 
 def decode(encoded: bytes) -> Image.Image:

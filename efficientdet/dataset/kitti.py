@@ -12,6 +12,7 @@ from pathlib import Path
 from efficientdet.errors import UserError
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
+BENCHMARK = ("Car", "Pedestrian", "Cyclist")  # what KITTI ranks detectors by
 DONT_CARE = "DontCare"
 _CANONICAL = {name.lower(): name for name in (*CLASSES, DONT_CARE)}
 

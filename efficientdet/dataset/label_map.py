@@ -1,7 +1,7 @@
 """Class names <-> ids 1..K, from label_map.txt and the other forms that people have."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from efficientdet.atomic import atomic_open
-from efficientdet.dataset.kitti import CLASSES, DONT_CARE
-from efficientdet.errors import UserError
+from efficientdet.dataset.kitti import BENCHMARK, CLASSES, DONT_CARE
+from efficientdet.errors import UsageError, UserError
 
 _CANONICAL = {name.lower(): name for name in CLASSES}
 _HEADER = (
@@ -25,9 +25,16 @@ class LabelMap:
 
     Attributes:
         types: for id 1..K (in order), the KITTI types that carry this id; the first one names it.
+            In whatever order they are given, that is a class of KITTI's benchmark if one is there:
+            else the Car row would be gone where `Van, Car` share an id.
     """
 
     types: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Puts the types of the benchmark first."""
+        ordered = (sorted(names, key=lambda name: name not in BENCHMARK) for names in self.types)
+        object.__setattr__(self, "types", tuple(map(tuple, ordered)))
 
     @property
     def num_classes(self) -> int:
@@ -36,7 +43,7 @@ class LabelMap:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """Id 1..K -> display name: the first of the merged types."""
+        """Id 1..K -> what tables, result files and KITTI's metric call it."""
         return {index: types[0] for index, types in enumerate(self.types, start=1)}
 
     @cached_property
@@ -49,6 +56,20 @@ class LabelMap:
     def id_of(self, kitti_type: str) -> int | None:
         """The id of a KITTI type in any letter case, or None where the map does not name it."""
         return self._ids.get(kitti_type.lower())
+
+    def only(self, kitti_types: Collection[str]) -> "LabelMap":
+        """The map of these types alone, ids 1..k in this map's order.
+
+        Raises:
+            UsageError: a type that this map does not name.
+        """
+        if absent := [name for name in kitti_types if self.id_of(name) is None]:
+            raise UsageError(
+                f"--classes names {', '.join(absent)}, but the label map has only {self}; add it "
+                "there, or leave it out"
+            )
+        kept = (tuple(name for name in names if name in kitti_types) for names in self.types)
+        return LabelMap(tuple(names for names in kept if names))
 
     @classmethod
     def kitti(cls) -> "LabelMap":

@@ -39,13 +39,16 @@ class Manifest:
         difficulty_counts: KITTI type -> easy, moderate, hard, beyond -> objects, each counted once.
         size_counts: KITTI type -> small, medium, large (COCO's, in original pixels) -> objects.
         image_sizes: `1242x375` -> images.
-        drives: drive -> images; images of no known drive are not in it.
-        subset, split, seed: how the frames were chosen.
+        drives: drive -> images; images of no known drive are not in it, and it is empty where the
+            images are not KITTI's, whatever their names.
+        subset, split, seed: how the frames were chosen; `blocks` is `--split=drive` of frames
+            whose drives are not known.
         source_ids: in the order of the record.
         shards: the files, in order.
         left_out: `file:line: what` of the frames that --skip_bad left out.
         options: the converter's flags that shape the record.
-        inputs_sha256: of all that went in; equal hashes mean equal records.
+        inputs_sha256: of options, label map, labels, and names, sizes and times of images; where it
+            is another, the converter compares the bytes.
         converter: version of this project.
     """
 

@@ -20,7 +20,8 @@ class Options:
     Attributes:
         subset: training or validation side of the split, all training frames, or testing.
         split: how the sides are chosen; with `file`, the frames are those of `split_file`.
-        classes: KITTI types to train on; None keeps all.
+        classes: the KITTI types that the detector tells apart, in KITTI's order; None: those of the
+            label map.
         min_box_height: px; max_occlusion: 0..3; max_truncation: 0..1. What lies beyond is kept as
             an ignore region.
         verify_images: decode every image.
@@ -47,10 +48,11 @@ class Options:
 
 
 def parse_classes(text: str) -> tuple[str, ...] | None:
-    """KITTI types from `Car,Pedestrian`, in any letter case; None from an empty text."""
+    """KITTI types, in KITTI's order, from `Pedestrian,car`; None from an empty text."""
     canonical = {name.lower(): name for name in CLASSES}
     names = [name for part in text.split(",") if (name := part.strip())]
     for name in names:
         if name.lower() not in canonical:
             raise UsageError(f"--classes: unknown class {name!r}; KITTI has {', '.join(CLASSES)}")
-    return tuple(canonical[name.lower()] for name in names) or None
+    chosen = {canonical[name.lower()] for name in names}
+    return tuple(name for name in CLASSES if name in chosen) or None

@@ -4,22 +4,36 @@ KITTI's frames are pictures of 141 drives (recordings), shuffled. Two frames of 
 a tenth of a second apart, so a split that parts a drive measures memory, not skill.
 """
 
+import codecs
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PureWindowsPath
 from random import Random
 from typing import Literal
 
 import numpy as np
 
+from efficientdet.dataset.kitti import IMAGE_SUFFIXES
 from efficientdet.errors import UsageError, UserError
 
 Split = Literal["drive", "chen", "random", "file"]
 SPLITS = ("drive", "chen", "random", "file")
 _TABLE = Path(__file__).with_name("kitti_drives.txt")
 _KICKS, _KICKED_DRIVES = 1000, 5
+_BLOCKS = 5
+# Width and height of the images of a day's drives.
+_SIZES = {
+    "2011_09_26": (1242, 375),
+    "2011_09_28": (1224, 370),
+    "2011_09_29": (1238, 374),
+    "2011_10_03": (1241, 376),
+}
+_KITTI_SHARE = 0.95  # 81 % of KITTI is 1242x375, as all of another set may be
 
 
 @dataclass(frozen=True)
@@ -50,24 +64,49 @@ def drives() -> tuple[Drive, ...]:
 
 
 def drive_of(source_id: str) -> str | None:
-    """The drive of a training frame `000007`, or None for an id that is not KITTI's."""
+    """The drive of a training frame `000007`, or None for an id that KITTI does not have.
+
+    Other sets number their images as KITTI does, its testing set among them: `looks_like_kitti`.
+    """
     return _drive_by_id().get(source_id)
 
 
+def kitti_size(source_id: str) -> tuple[int, int] | None:
+    """Width and height of KITTI's training image `000007`; None for an id that it does not have."""
+    drive = drive_of(source_id)
+    return _SIZES[drive[: len("2011_09_26")]] if drive else None
+
+
+def looks_like_kitti(sizes: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether the images that are named as KITTI's training frames have the sizes of those.
+
+    Args:
+        sizes: source id -> width and height in pixels, of all images or a fair sample.
+    """
+    same = [size == expected for i, size in sizes.items() if (expected := kitti_size(i))]
+    return bool(same) and sum(same) >= _KITTI_SHARE * len(same)
+
+
 def split_frames(
-    ids: Iterable[str], split: Split, *, val_fraction: float = 0.2, seed: int = 0
+    ids: Iterable[str],
+    split: Split,
+    *,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    is_kitti: bool = True,
 ) -> tuple[list[str], list[str]]:
     """Training and validation ids of the frames present, each sorted.
 
     `drive` and `chen` decide for all of KITTI and then keep what is present, so that a partial copy
-    never trains on a frame that another copy validates on. Ids that KITTI does not have are split
-    by a hash of the id: adding frames never moves an old one.
+    never trains on a frame that another copy validates on. Of frames that KITTI does not have no
+    drive is known; in the order of their ids, a few contiguous blocks of them validate.
 
     Args:
         ids: source ids of the frames present.
         split: `drive`, `chen` or `random`.
         val_fraction: share of the frames on the validation side; in (0, 1); `chen` has its own.
-        seed: of `drive`, `random` and the hash.
+        seed: of `drive`, `random` and the blocks.
+        is_kitti: ids in KITTI's table are KITTI's frames (`looks_like_kitti`).
     """
     if not 0 < val_fraction < 1:
         raise UsageError(f"--val_fraction={val_fraction}: expected a number between 0 and 1")
@@ -76,16 +115,12 @@ def split_frames(
         by_hash = sorted(ids, key=lambda source_id: _hash(source_id, seed))
         validation = set(by_hash[: round(val_fraction * len(ids))])
     else:
-        names = _chen_drives() if split == "chen" else drive_split(val_fraction, seed)
-        validation = {
-            source_id
-            for source_id in ids
-            if (
-                drive in names
-                if (drive := drive_of(source_id))
-                else _hash(source_id, seed) < val_fraction
-            )
-        }
+        drives_of = {i: drive for i in ids if is_kitti and (drive := drive_of(i))}
+        names = frozenset()
+        if drives_of:
+            names = _chen_drives() if split == "chen" else drive_split(val_fraction, seed)
+        validation = {i for i, drive in drives_of.items() if drive in names}
+        validation |= _blocks([i for i in ids if i not in drives_of], val_fraction, seed)
     return [i for i in ids if i not in validation], [i for i in ids if i in validation]
 
 
@@ -114,20 +149,25 @@ def drive_split(val_fraction: float = 0.2, seed: int = 0) -> frozenset[str]:
 
 
 def read_split_file(path: str | Path) -> list[str]:
-    """Frame ids of an ImageSets list, one a line; `000007.png` and paths are reduced to the stem.
+    """Frame ids of an ImageSets list, one a line; the one reader of such lists.
+
+    `000007.png`, `000007.txt` and paths (with \\, too) are reduced to the id.
 
     Raises:
         UserError: unreadable, empty, or an id that stands twice; names the line.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        data = Path(path).read_bytes()
+        # PowerShell's `>` writes UTF-16.
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = data.decode("utf-16" if utf16 else "utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected one frame id a line") from None
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if source_id := Path(line.strip()).stem:
+        if source_id := _listed_id(line.strip()):
             if source_id in seen:
                 raise UserError(
                     f"{path}:{number}: {source_id} stands twice (first on line {seen[source_id]})"
@@ -138,14 +178,24 @@ def read_split_file(path: str | Path) -> list[str]:
     return list(seen)
 
 
+def _listed_id(text: str) -> str:
+    path = PureWindowsPath(text)  # splits at / and at \
+    return path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt") else path.name
+
+
+def count_drives(ids: Iterable[str]) -> dict[str, int]:
+    """Drive -> number of frames, of those frames of KITTI's training set that have the ids."""
+    return dict(sorted(Counter(drive for i in ids if (drive := drive_of(i))).items()))
+
+
 def shared_drives(train: Iterable[str], validation: Iterable[str]) -> dict[str, int]:
-    """Drive -> number of validation frames, for the drives that stand on both sides."""
-    train_drives = {drive_of(source_id) for source_id in train} - {None}
-    counts: dict[str, int] = {}
-    for source_id in validation:
-        if (drive := drive_of(source_id)) in train_drives:
-            counts[drive] = counts.get(drive, 0) + 1
-    return counts
+    """Drive -> number of validation frames, for the drives that stand on both sides.
+
+    Args:
+        train, validation: ids of KITTI's training frames, and others.
+    """
+    train_drives = count_drives(train)
+    return {k: count for k, count in count_drives(validation).items() if k in train_drives}
 
 
 def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray) -> int:
@@ -195,6 +245,26 @@ def _drive_by_id() -> Mapping[str, str]:
 
 def _chen_drives() -> frozenset[str]:
     return frozenset(drive.name for drive in drives() if drive.chen == "val")
+
+
+def _blocks(ids: list[str], val_fraction: float, seed: int) -> set[str]:
+    """One contiguous part of each fifth of the ids, so that few frames lie beside the other side.
+
+    Together they are round(val_fraction * len(ids)) frames, wherever the seed puts them.
+    """
+    ids, chosen = sorted(ids, key=_natural), set()
+    starts = [len(ids) * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    for first, last in pairwise(starts):
+        count = round(val_fraction * last) - round(val_fraction * first)
+        begin = first + int(_hash(f"block {first}", seed) * (last - first - count + 1))
+        chosen |= {*ids[begin : begin + count]}
+    return chosen
+
+
+def _natural(source_id: str) -> list[tuple[int, str]]:
+    """A key that sorts `frame_9` before `frame_10`."""
+    parts = re.findall(r"\d+|\D+", source_id)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _hash(source_id: str, seed: int) -> float:

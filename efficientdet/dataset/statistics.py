@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from efficientdet.dataset.kitti import CLASSES, DIFFICULTIES, DONT_CARE, difficulty
-from efficientdet.dataset.splits import drive_of
 from efficientdet.dataset.tfrecord import Annotation
 
 # COCO's limits on the area in original pixels.
@@ -127,7 +126,6 @@ class Statistics:
             level = difficulty(bottom - top, occluded, truncated) or "beyond"
             difficulties[text, level] += 1
             sizes[text, size_class((right - left) * (bottom - top))] += 1
-        drives = Counter(drive for i in self.source_ids if (drive := drive_of(i)))
         return {
             "num_examples": len(self.source_ids),
             "max_objects_per_image": self.max_objects_per_image,
@@ -139,7 +137,6 @@ class Statistics:
                 f"{width}x{height}": count
                 for (height, width), count in Counter(self.image_hw).most_common()
             },
-            "drives": dict(sorted(drives.items())),
         }
 
 

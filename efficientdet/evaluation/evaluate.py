@@ -91,7 +91,7 @@ def evaluate(
     Args:
         truths: every frame that counts.
         detections: classes are ids of `label_map`; a frame without any may be absent. A merged id
-            counts as that id for COCO, and as the first of its KITTI types for KITTI.
+            counts as that id for COCO, and as the type that names it for KITTI.
 
     Raises:
         UserError: detections of an unknown frame or class, or a frame twice.

@@ -16,7 +16,7 @@ _BEFORE, _AFTER = "-1 -1 -10", "-1 -1 -1 -1000 -1000 -1000 -10"
 def write_kitti(folder: Path, detections: Iterable[FrameDetections], label_map: LabelMap) -> None:
     """One `<source_id>.txt` for each frame, an empty one where nothing was found.
 
-    A merged class is written as the first of its KITTI types. Scores keep all digits of a float32,
+    A merged class is written as the KITTI type that names it. Scores keep all digits of a float32,
     so that evaluating the files gives the same AP.
     """
     for frame in detections:

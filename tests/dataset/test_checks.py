@@ -12,6 +12,7 @@ from efficientdet.dataset import checks, record_rules
 from efficientdet.dataset.checks import check_records
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import manifest_path
 from efficientdet.dataset.options import Options
 from efficientdet.dataset.record import Record
 from efficientdet.dataset.selection import select_frames
@@ -212,11 +213,18 @@ def converted(root: Path, name: str, frames: list[str], **flags) -> Path:
     return root / f"{name}.record"
 
 
-def test_train_and_val_share_neither_frames_nor_drives(make_kitti):
+CAR = "Car 0.00 0 -1.57 10.00 8.00 50.00 30.00 1.5 1.6 3.9 1.0 1.7 20.0 0.01"
+
+
+def two_drives() -> list[str]:
+    """Three frames of one drive, one of another."""
     first, second = (drive.frames for drive in drives()[:2])
-    names = [f"{frame:06d}" for frame in (*first[:3], second[0])]
-    car = "Car 0.00 0 -1.57 10.00 8.00 50.00 30.00 1.5 1.6 3.9 1.0 1.7 20.0 0.01"
-    root = make_kitti({name: [car] for name in names})
+    return [f"{frame:06d}" for frame in (*first[:3], second[0])]
+
+
+def test_train_and_val_share_neither_frames_nor_drives(make_kitti):
+    names = two_drives()
+    root = make_kitti({name: [CAR] for name in names}, size=None)
     train = converted(root, "train", names[:2])
     assert check_records([train, converted(root, "val", names[3:])]).ok
     shared = [train, converted(root, "val", names[2:])]
@@ -225,6 +233,28 @@ def test_train_and_val_share_neither_frames_nor_drives(make_kitti):
     assert check_records(shared, allow_shared_drives=True).ok
     kinds = check_records([train, converted(root, "val", names[1:])]).grouped()
     assert checks.LEAK in kinds and kinds[checks.LEAK][0].what == f"1 frames, first {names[1]}"
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_numbers_alone_name_no_drive(make_kitti, manifest):
+    names = two_drives()
+    root = make_kitti({name: [CAR] for name in names})  # of 100 x 40 pixels
+    both = [converted(root, "train", names[:2]), converted(root, "val", names[2:])]
+    if not manifest:
+        for path in both:
+            manifest_path(path).unlink()
+    assert check_records(both).ok
+
+
+def test_testing_images_share_their_numbers_with_training_images_and_nothing_else(make_kitti):
+    names = two_drives()
+    root = make_kitti({name: [CAR] for name in names}, size=None)
+    train = converted(root, "train", names)
+    (root / "training").rename(root / "testing")
+    options = Options("testing")
+    manifest = convert(select_frames(root, options), root / "test.record", KITTI, options)
+    assert manifest.drives == {}
+    assert check_records([train, root / "test.record"]).ok
 
 
 def test_the_manifest_gives_the_label_map_and_the_number_of_records(make_kitti):

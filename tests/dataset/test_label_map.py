@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from efficientdet.dataset.kitti import BENCHMARK
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
+from efficientdet.evaluation.kitti import MIN_OVERLAP
 
 FORMS = {
     "id_name.txt": "# classes\n1: Car\n2: Pedestrian # on foot\n\n3: Cyclist\n",
@@ -119,3 +121,14 @@ def test_there_and_back(tmp_path):
     assert LabelMap.read(tmp_path / "x.txt") == label_map
     assert LabelMap.from_dict(label_map.to_dict()) == label_map
     assert LabelMap.from_dict({1: "Car, Van", 2: "Cyclist"}) == label_map
+
+
+@pytest.mark.parametrize("text", ["1: Van, Car\n2: Tram, Truck", "1: Car, Van\n2: Tram, Truck"])
+def test_a_merged_id_is_named_by_its_benchmark_class(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text)
+    label_map = LabelMap.read(tmp_path / "a.txt")
+    assert label_map.names == {1: "Car", 2: "Tram"}
+    assert label_map == LabelMap((("Car", "Van"), ("Tram", "Truck")))
+    sitting = LabelMap.from_dict({"1": ["Person_sitting", "Pedestrian"], "2": ["Misc", "Cyclist"]})
+    assert sitting.names == {1: "Pedestrian", 2: "Cyclist"}
+    assert tuple(MIN_OVERLAP) == BENCHMARK

@@ -1,10 +1,11 @@
 """Splits: exact sizes, no drive on both sides, and fractions that hold."""
 
 import hashlib
-from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from efficientdet.dataset import splits
 from efficientdet.errors import UsageError, UserError
@@ -80,12 +81,54 @@ def test_random_leaks_drives_and_says_how_many():
     assert splits.split_frames(ALL, "random", seed=1)[1] != val
 
 
-def test_unknown_frames_go_by_a_hash_that_never_moves_them():
-    ids = [f"frame_{i}" for i in range(2000)]
-    train, val = splits.split_frames(ids, "drive")
-    assert 0.17 < len(val) / 2000 < 0.23
-    assert splits.split_frames(ids[::3], "drive")[1] == [i for i in val if i in set(ids[::3])]
+def beside(train: list[str], val: list[str], order: list[str]) -> int:
+    """How many validation frames have a training frame as a neighbour."""
+    inside = np.isin(order, val)
+    before, after = np.roll(inside, 1), np.roll(inside, -1)
+    before[0] = after[-1] = True
+    return int((inside & ~(before & after)).sum())
+
+
+@pytest.mark.parametrize("prefix", ["frame_", ""])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_unknown_frames_go_by_contiguous_blocks(prefix, seed):
+    ids = [f"{prefix}{i}" for i in range(2000)]
+    train, val = splits.split_frames(ids[::-1], "drive", seed=seed, is_kitti=False)
+    assert (len(train), len(val)) == (1600, 400) and sorted(train + val) == sorted(ids)
+    assert beside(train, val, ids) <= 10
+    assert splits.split_frames(ids, "drive", seed=seed, is_kitti=False) == (train, val)
+    assert splits.split_frames(ids, "drive", seed=9, is_kitti=False)[1] != val
+
+
+def test_frames_that_kitti_does_not_have_do_not_move_those_it_has():
+    train, val = splits.split_frames(ALL, "drive")
+    own = [f"{i:06d}" for i in range(7481, 7581)]
+    mixed = splits.split_frames([*ALL, *own], "drive")
+    assert [i for i in mixed[1] if i in set(ALL)] == val and len(mixed[1]) == len(val) + 20
     assert splits.drive_of("frame_1") is None and splits.drive_of("007481") is None
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.floats(0.01, 0.99), st.integers(0, 3))
+def test_blocks_have_their_share_whatever_the_numbers(count, fraction, seed):
+    ids = [f"x{i}" for i in range(count)]
+    train, val = splits.split_frames(ids, "drive", val_fraction=fraction, seed=seed)
+    assert len(val) == round(fraction * count) and sorted(train + val) == sorted(ids)
+
+
+def test_kitti_is_known_by_its_sizes(shared):
+    sizes = {}
+    for line in (shared / "kitti" / "image_sizes.txt").read_text().splitlines():
+        first, last, width, height = map(int, line.split())
+        sizes |= {f"{i:06d}": (width, height) for i in range(first, last + 1)}
+    assert all(splits.kitti_size(i) == sizes[i] for i in ALL) and len(sizes) == 7481
+    assert splits.looks_like_kitti(sizes)
+    assert splits.looks_like_kitti({i: sizes[i] for i in ALL[::97]} | {"000001": (1, 1)})
+    assert splits.looks_like_kitti({"000007": sizes["000007"], "frame_1": (640, 480)})
+    resized = {i: (width // 2, height // 2) for i, (width, height) in sizes.items()}
+    own = dict.fromkeys(ALL[:2000], (1242, 375))  # another recording by the same camera
+    for others in (resized, own, {"frame_1": (1242, 375)}, {}):
+        assert not splits.looks_like_kitti(others)
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
@@ -96,8 +139,12 @@ def test_a_fraction_outside_0_to_1_is_a_usage_error(fraction):
 
 def test_split_files_hold_ids_names_or_paths(tmp_path):
     path = tmp_path / "val.txt"
-    path.write_text("000007\r\n\n image_2/000003.png \n000001")
-    assert splits.read_split_file(path) == ["000007", "000003", "000001"]
+    text = "000007\r\n\n image_2/000003.png \n000001\nx\\000002.JPG\n000004.txt\n  \n2011.09.26"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text(text, encoding=encoding)
+        assert splits.read_split_file(path) == [
+            "000007", "000003", "000001", "000002", "000004", "2011.09.26",
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -118,4 +165,4 @@ def test_shared_drives_counts_validation_frames():
     first, second = splits.drives()[0], splits.drives()[1]
     frames = [f"{frame:06d}" for frame in first.frames]
     other = [f"{second.frames[0]:06d}"]
-    assert splits.shared_drives(frames[:2], frames[2:5] + other + ["x"]) == Counter({first.name: 3})
+    assert splits.shared_drives(frames[:2], frames[2:5] + other + ["x"]) == {first.name: 3}

@@ -25,7 +25,6 @@ def test_two_images():
         "difficulty_counts": {"Car": {"easy": 1, "moderate": 0, "hard": 0, "beyond": 1}},
         "size_counts": {"Car": {"small": 1, "medium": 1, "large": 0}},
         "image_sizes": {"200x100": 1, "60x50": 1},
-        "drives": {"2011_09_28_drive_0106": 1},
     }
     objects = counted.objects
     assert objects.types.tolist() == ["Car", "Car"] and objects.trained.tolist() == [True, False]

@@ -35,7 +35,7 @@ def test_kitti_lines(make_detections, tmp_path):
     results.write_kitti(tmp_path / "results", frames, merged)
     assert (tmp_path / "results/000000.txt").read_text() == (
         "Cyclist -1 -1 -10 1.5000 2.0000 30.2500 40.0000 -1 -1 -1 -1000 -1000 -1000 -10 0.125\n"
-        "Van -1 -1 -10 0.0000 0.0000 1.0000 1.0000 -1 -1 -1 -1000 -1000 -1000 -10 1e-07\n"
+        "Car -1 -1 -10 0.0000 0.0000 1.0000 1.0000 -1 -1 -1 -1000 -1000 -1000 -10 1e-07\n"
     )
     assert (tmp_path / "results/000003.txt").read_text() == ""
     assert sorted(p.name for p in (tmp_path / "results").iterdir()) == ["000000.txt", "000003.txt"]
