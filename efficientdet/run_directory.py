@@ -76,19 +76,24 @@ class RunDirectory:
             self._say(f"changed since the run began: {key} {before[key]!r} -> {after[key]!r}")
         return config
 
+    @property
+    def stored_label_map(self) -> LabelMap | None:
+        """The label map that the run was started with; None where there is no run yet."""
+        return LabelMap.read(self._label_map_path) if self._label_map_path.exists() else None
+
     def label_map(self, of_records: LabelMap | None) -> LabelMap:
         """The run's label map: stored here, else that of the records.
 
         Raises:
             UserError: the records' map is another one than the run's.
         """
-        if not self._label_map_path.exists():
+        if (stored := self.stored_label_map) is None:
             return of_records or LabelMap.kitti()
-        stored = LabelMap.read(self._label_map_path)
         if of_records is not None and of_records != stored:
             raise UserError(
                 f"{self._label_map_path} names {stored}, the records were made with "
-                f"{of_records}; convert with the run's map or take another --model_dir"
+                f"{of_records}; convert with --label_map_path={self._label_map_path} and without "
+                "--classes, or take another --model_dir"
             )
         return stored
 

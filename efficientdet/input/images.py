@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from efficientdet.config import Config
-from efficientdet.errors import UserError, one_line
+from efficientdet.dataset.splits import read_split_file
+from efficientdet.errors import UserError
 from efficientdet.input.pipeline import preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -18,7 +19,7 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
     """The images that `pattern` names: files, globs or folders (a KITTI root too), by commas.
 
     Args:
-        image_list: a text file of frame ids (KITTI's ImageSets); only those are kept.
+        image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
 
     Raises:
         UserError: nothing was found.
@@ -26,7 +27,7 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path]:
     parts = filter(None, map(str.strip, pattern.split(",")))
     found = list(dict.fromkeys(path for part in parts for path in _images(part)))
     if image_list:
-        wanted = _read_ids(image_list)
+        wanted = set(read_split_file(image_list))
         found = [path for path in found if path.stem in wanted]
     if not found:
         among = f" of those that {image_list} lists" if image_list else ""
@@ -73,13 +74,6 @@ def _images(part: str) -> list[Path]:
     # macOS leaves ._000000.png beside 000000.png.
     visible = (path for path in paths if not path.name.startswith("."))
     return sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _read_ids(path: str) -> set[str]:
-    try:
-        return set(Path(path).read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {one_line(error)}; expected one frame id a line") from None
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -49,7 +49,7 @@ def evaluate(
     console = Console()
     say = printer(console)
     run = RunDirectory(model_dir, say)
-    records = RecordSet.open(val_pattern, label_map_path, say)
+    records = RecordSet.open(val_pattern, label_map_path, say, run.stored_label_map)
     label_map = run.label_map(records.label_map)
     config = run.config(model_name, overrides, label_map)
     path = ckpt or newest_checkpoint(run.path)

@@ -96,11 +96,16 @@ def train(
     console = Console()
     say = printer(console)
     run = RunDirectory(model_dir, say)
-    records = RecordSet.open(train_pattern, label_map_path, say)
-    validation = RecordSet.open(val_pattern, label_map_path, say) if val_pattern else None
+    records = RecordSet.open(train_pattern, label_map_path, say, run.stored_label_map)
     label_map = run.label_map(records.label_map)
-    if validation and validation.label_map != label_map:
-        raise UserError(f"{val_pattern}: made with another label map than {train_pattern}")
+    validation = None
+    if val_pattern:
+        validation = RecordSet.open(val_pattern, label_map_path, say, label_map)
+        if validation.label_map != label_map:
+            raise UserError(
+                f"{val_pattern} was made with the classes {validation.label_map}, {train_pattern} "
+                f"with {label_map}; convert both with the same --label_map_path and --classes"
+            )
     config = run.config(model_name, overrides, label_map)
     if not run.exists:
         config = _decide_batch_norm(config, batch_size, loaded=start.path is not None, say=say)

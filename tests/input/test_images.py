@@ -60,6 +60,13 @@ def test_an_image_list_keeps_its_frames(folder):
     assert [path.stem for path in find_images(".", "val.txt")] == ["000001", "000002"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_image_list_is_read_as_the_converter_reads_it(folder, encoding):
+    text = "000001.png\r\n\r\n training/image_2/000002.png\n"
+    (folder / "val.txt").write_text(text, encoding=encoding)
+    assert [path.stem for path in find_images(".", "val.txt")] == ["000001", "000002"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "image_list", "named"),
     [
@@ -68,8 +75,8 @@ def test_an_image_list_keeps_its_frames(folder):
         ("", None, "no .png or .jpg image"),
         ("val.txt", None, "val.txt: no .png or .jpg image"),
         ("testing", "val.txt", "testing: no .png or .jpg image of those that val.txt lists"),
-        (".", "none.txt", "none.txt: [Errno 2] No such file"),
-        (".", "training/image_2/000000.png", "000000.png: 'utf-8' codec"),
+        (".", "none.txt", "none.txt: No such file or directory; expected one frame id a line"),
+        (".", "training/image_2/000000.png", "000000.png: not UTF-8 text (byte 0)"),
     ],
 )
 def test_nothing_found_is_one_clear_line(folder, pattern, image_list, named):

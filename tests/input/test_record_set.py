@@ -1,30 +1,36 @@
 """What a run learns about its records: from the manifest, or from the records themselves."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.config import Config
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.dataset.tfrecord import Annotation, make_example
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
+from efficientdet.run_directory import RunDirectory
 
 MAP = LabelMap((("Car",), ("Cyclist",)))
 
 
-def write(path: Path, counts: list[int], label_map: LabelMap | None = MAP) -> None:
+def write(
+    path: Path, counts: list[int], label_map: LabelMap | None = MAP, class_id: int = 1
+) -> None:
     """A record with `counts` objects on its images, and a manifest if there is a label map."""
     png = io.BytesIO()
     Image.new("RGB", (8, 6)).save(png, "PNG")
     header = ImageHeader("png", 8, 6)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, count in enumerate(counts):
-            objects = [Annotation((0.0, 0.0, 4.0, 3.0), 1, "Car")] * count
+            objects = [Annotation((0.0, 0.0, 4.0, 3.0), class_id, "Car")] * count
             writer.write(make_example(png.getvalue(), header, f"{number:06d}", objects))
     if label_map:
         shards = [Shard(path.name, len(counts), path.stat().st_size, "")]
@@ -68,6 +74,73 @@ def test_without_a_manifest_the_records_are_counted(folder: Path) -> None:
     (folder / "map.txt").write_text("1: Car\n2: Cyclist\n")
     assert RecordSet.open("other.record", "map.txt", said.append).label_map == MAP
     assert said[1] == "other.record: no manifest; class ids are read as map.txt"
+
+
+def test_without_a_manifest_the_run_names_the_ids(folder: Path) -> None:
+    said: list[str] = []
+    write(folder / "other.record", [2], label_map=None)
+    assert RecordSet.open("other.record", say=said.append, of_run=MAP).label_map == MAP
+    assert said == [
+        "other.record: no manifest; class ids are read as the run's: 1: Car, 2: Cyclist"
+    ]
+    (folder / "map.txt").write_text("1: Car\n")
+    assert RecordSet.open("other.record", "map.txt", of_run=MAP).label_map.num_classes == 1
+    write(folder / "own.record", [2], label_map=LabelMap((("Car",),)))
+    assert RecordSet.open("own.record", of_run=MAP).label_map.num_classes == 1
+
+
+@pytest.mark.parametrize("label_map", ["1: Cyclist\n2: Car\n", "1: Car\n"])
+def test_names_in_the_records_are_held_against_the_label_map(folder: Path, label_map: str) -> None:
+    write(folder / "other.record", [1, 2], label_map=None, class_id=2)
+    (folder / "map.txt").write_text(label_map)
+    if "2: Car" in label_map:
+        assert RecordSet.open("other.record", "map.txt").num_examples == 2
+        label_map = "1: Car\n2: Cyclist\n"
+        (folder / "map.txt").write_text(label_map)
+    with pytest.raises(UserError) as caught:
+        RecordSet.open("other.record", "map.txt")
+    assert "other.record: 000000 has a Car of class id 2, but the label map says 1: Car" in str(
+        caught.value
+    )
+
+
+COMMANDS = """
+from absl import flags
+from efficientdet import main
+from efficientdet.errors import UserError
+
+for words in {words!r}:
+    flags.FLAGS.unparse_flags()
+    flags.FLAGS(["main.py", *words])
+    try:
+        main.main()
+    except UserError as error:
+        print("error:", error)
+"""
+
+
+def test_a_run_reads_validation_records_without_a_manifest_by_its_own_map(folder: Path) -> None:
+    """Both commands get as far as what is wrong with them on purpose."""
+    write(folder / "train.record", [1])
+    write(folder / "val.record", [1], label_map=None)
+    config = Config.for_model("efficientdet-d0").override({"num_classes": 2})
+    RunDirectory(folder / "run").write(config, MAP)
+    words = [
+        ["--mode=eval", "--model_dir=run", "--val_file_pattern=val.record"],
+        ["--mode=train_and_eval", "--model_dir=new", "--train_file_pattern=train.record",
+         "--val_file_pattern=val.record", "--hparams=num_classes=7"],
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS.format(words=words)],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    assert [line.partition(": no checkpoint")[0] for line in lines if "error" in line] == [
+        "error: run",
+        "error: num_classes=7, but the records have 2 classes (1: Car, 2: Cyclist); leave it out, "
+        "it is read from the records",
+    ], done
+    assert sum("class ids are read as the run's: 1: Car, 2: Cyclist" in x for x in lines) == 2
 
 
 def test_a_label_map_that_says_what_the_manifest_says_is_fine(folder: Path) -> None:
