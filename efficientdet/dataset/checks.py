@@ -71,7 +71,7 @@ class RecordSet:
     @property
     def is_kitti(self) -> bool:
         """Whether ids of KITTI's training set are its frames, by what was converted and by size."""
-        if self.manifest and not self.manifest.drives:
+        if self.is_testing or (self.manifest and not self.manifest.drives):
             return False
         sizes = {
             Path(source_id).stem: (width, height)

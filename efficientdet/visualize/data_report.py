@@ -11,6 +11,7 @@ from rich.table import Table
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.checks import RecordSet, Report
 from efficientdet.dataset.kitti import CLASSES, DIFFICULTIES, DONT_CARE
+from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import SIZE_CLASSES
 from efficientdet.visualize import data_figures, data_sheets, html
 from efficientdet.visualize.anchor_report import AnchorRow
@@ -124,8 +125,8 @@ def facts(one: RecordSet) -> dict[str, str]:
         shares = [f"{name} {(objects.occluded == i).mean():.0%}" for i, name in _OCCLUSION.items()]
         texts["occlusion"] = ", ".join(shares)
         texts["truncation"] = f"{(objects.truncated > 0).mean():.0%} of the objects are cut off"
-    if counts["drives"]:
-        texts["drives"] = str(len(counts["drives"]))
+    if one.is_kitti:
+        texts["drives"] = str(len(count_drives(one.ids)))
     if one.manifest:
         texts["frames"] = one.manifest.origin
     return texts

@@ -18,6 +18,7 @@ from efficientdet.dataset.record import Record
 from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.splits import drives
 from efficientdet.dataset.tfrecord import expand_pattern
+from efficientdet.visualize.data_report import facts
 
 KITTI = LabelMap.kitti()
 LINE = "image__object__kitti__label_line"
@@ -226,7 +227,8 @@ def test_train_and_val_share_neither_frames_nor_drives(make_kitti):
     names = two_drives()
     root = make_kitti({name: [CAR] for name in names}, size=None)
     train = converted(root, "train", names[:2])
-    assert check_records([train, converted(root, "val", names[3:])]).ok
+    report = check_records([train, converted(root, "val", names[3:])])
+    assert report.ok and [facts(one)["drives"] for one in report.sets] == ["1", "1"]
     shared = [train, converted(root, "val", names[2:])]
     (problem,) = check_records(shared).problems
     assert problem.kind == checks.DRIVES and "1 of 2 frames of val.record" in problem.what
@@ -243,7 +245,8 @@ def test_numbers_alone_name_no_drive(make_kitti, manifest):
     if not manifest:
         for path in both:
             manifest_path(path).unlink()
-    assert check_records(both).ok
+    report = check_records(both)
+    assert report.ok and not any("drives" in facts(one) for one in report.sets)
 
 
 def test_testing_images_share_their_numbers_with_training_images_and_nothing_else(make_kitti):
