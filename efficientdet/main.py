@@ -28,6 +28,7 @@ from absl import flags
 
 from efficientdet import automl_names
 from efficientdet.config import Config, parse_hparams
+from efficientdet.config_files import PROJECT
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -99,7 +100,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("zero_shot", False, "With --mode=eval: judge a COCO model by a class map.")
 flags.DEFINE_string(
     "class_map",
-    str(Path(__file__).resolve().parents[1] / "configs" / "coco_to_kitti.yaml"),
+    str(PROJECT / "configs" / "coco_to_kitti.yaml"),
     "With --zero_shot: which COCO class stands for which KITTI class.",
 )
 flags.DEFINE_bool("self_check", False, "With --mode=eval: judge the ground truth by itself.")

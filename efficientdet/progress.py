@@ -1,10 +1,30 @@
-"""The progress bar of commands that go through many files: items/s, MB/s and the time left."""
+"""Progress bars: `track` for a loop, `meter` for commands that go through many files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+import rich.progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from efficientdet.console import console
+
+Item = TypeVar("Item")
+
+
+def track(
+    items: Iterable[Item], description: str, total: int | None = None, *, shown: bool = True
+) -> Iterable[Item]:
+    """The items, with a bar that goes when they end; none where no terminal is, or not `shown`."""
+    return rich.progress.track(
+        items,
+        description,
+        total,
+        console=console,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+    )
 
 
 class Meter:
@@ -28,7 +48,7 @@ class Meter:
 
 @contextmanager
 def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Meter]:
-    """A bar on stderr for the time of the block; silent where stderr is no terminal."""
+    """Items/s, MB/s and the time left, for the time of the block; on stderr, if a terminal."""
     console = Console(stderr=True)
     with Progress(
         TextColumn(description),

@@ -3,19 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from efficientdet.dataset.coco_classes import (
+    COCO_TO_KITTI,
+    NUM_COCO_CLASSES,
+    read_class_map,
+)
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError
 
 ClassMode = Literal["auto", "by_id"]
-COCO_CLASSES = 90
-# KITTI class: COCO id and name.
-COCO_OF_KITTI = {
-    "Pedestrian": (1, "person"),
-    "Cyclist": (2, "bicycle"),
-    "Car": (3, "car"),
-    "Tram": (7, "train"),
-    "Truck": (8, "truck"),
-}
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,10 @@ def match_classes(
             "here (--init_classes_from_ckpt takes COCO's rows for the classes COCO has, "
             "--ckpt_classes=by_id those of ids 1..K)",
         )
-    if num_stored != COCO_CLASSES or label_map is None:
+    if num_stored != NUM_COCO_CLASSES or label_map is None:
         raise UsageError(
             f"--init_classes_from_ckpt: the checkpoint has {num_stored} classes without names; "
-            f"expected the {COCO_CLASSES} of COCO"
+            f"expected the {NUM_COCO_CLASSES} of COCO"
         )
     return _from_coco(label_map)
 
@@ -81,13 +77,14 @@ def _by_name(label_map: LabelMap, stored_map: LabelMap) -> ClassRows:
 
 
 def _from_coco(label_map: LabelMap) -> ClassRows:
+    known = {one.kitti_type: one for one in read_class_map(COCO_TO_KITTI)}
     found = {
-        row: COCO_OF_KITTI[next(name for name in types if name in COCO_OF_KITTI)]
+        row: known[next(name for name in types if name in known)]
         for row, types in enumerate(label_map.types)
-        if any(name in COCO_OF_KITTI for name in types)
+        if any(name in known for name in types)
     }
-    rows = {row: coco_id - 1 for row, (coco_id, _) in found.items()}
-    return ClassRows(rows, _note(label_map, {row: name for row, (_, name) in found.items()}))
+    rows = {row: one.coco_id - 1 for row, one in found.items()}
+    return ClassRows(rows, _note(label_map, {row: one.coco_name for row, one in found.items()}))
 
 
 def _note(label_map: LabelMap, sources: dict[int, str]) -> str:

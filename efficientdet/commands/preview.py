@@ -18,7 +18,7 @@ from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.tfrecord import expand_pattern
-from efficientdet.input.pipeline import InputPipeline
+from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes, save_image, sheet
 
 
@@ -49,8 +49,7 @@ def draw_samples(
 
 def _picture(batch: dict[str, np.ndarray], config: Config, label_map: LabelMap) -> np.ndarray:
     """The one image of a batch in its own colours, boxes drawn."""
-    pixels = batch["images"][0] * np.array(config.stddev_rgb) + np.array(config.mean_rgb)
-    image = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
+    image = to_pixels(batch["images"][0], config)
     boxes, classes = batch["boxes"][0][:, [1, 0, 3, 2]], batch["classes"][0]
     image = draw_boxes(image, boxes[classes < 0], colours=IGNORED, dashed=True)
     ids = classes[classes > 0].tolist()

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError
 from efficientdet.evaluation import coco, kitti
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, coco_class_metrics, kitti_metrics
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.progress import track
 
 _SIZES = {"APs": 1, "APm": 2, "APl": 3}
 
@@ -96,9 +95,7 @@ def samples(
     units, generator = _units(groups), np.random.default_rng(seed)
     if len(units) == 1:
         return dict(zip(metrics, values.T, strict=True))
-    console = Console(stderr=True)
-    hidden = n < 100 or not console.is_terminal
-    for row in track(values, "Bootstrap", console=console, transient=True, disable=hidden):
+    for row in track(values, "Bootstrap", shown=n >= 100):
         chosen = generator.integers(len(units), size=len(units))
         drawn = draw(np.concatenate([units[unit] for unit in chosen]))
         row[:] = [drawn.get(name, np.nan) for name in metrics]

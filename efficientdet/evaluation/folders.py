@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject, LabelError, read_labels
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, box_array
+from efficientdet.progress import track
 
 # Any type may stand in a result file, and so each has an id.
 CLASS_NAMES = dict(enumerate((*CLASSES, DONT_CARE), start=1))
@@ -90,6 +89,4 @@ def _read_results(path: Path) -> FrameDetections:
 
 def _progress(items: Sequence, description: str) -> Iterable:
     """The items, with a bar where someone watches and it takes more than a moment."""
-    console = Console(stderr=True)
-    hidden = len(items) < 1000 or not console.is_terminal
-    return track(items, description, console=console, transient=True, disable=hidden)
+    return track(items, description, shown=len(items) >= 1000)

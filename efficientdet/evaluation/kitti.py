@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.dataset.boxes import coverage, iou
 from efficientdet.dataset.kitti import DIFFICULTIES as LIMITS
-from efficientdet.evaluation.boxes import coverage, iou
 from efficientdet.evaluation.frames import (
     FrameDetections,
     FrameTruth,

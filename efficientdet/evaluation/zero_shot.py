@@ -3,34 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from rich.table import Table
 
-from efficientdet.dataset.kitti import CLASSES
+from efficientdet.dataset.boxes import coverage
+from efficientdet.dataset.coco_classes import CocoClass
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
-from efficientdet.evaluation.boxes import coverage
 from efficientdet.evaluation.frames import FrameDetections
 
 RIDER_COVERAGE = 0.3  # of the bicycle's box, by the person's
 RIDER_SCORE = 2.0  # a person scoring higher than so many times the bicycle is no rider
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One COCO class and the KITTI class that it stands for.
-
-    `rider` is the COCO id of who must sit on it, or None.
-    """
-
-    coco_id: int
-    coco_name: str
-    kitti_type: str
-    rider: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +30,7 @@ class ZeroShot:
             of a bicycle and its rider the bicycle is kept.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CocoClass, ...]
     label_map: LabelMap
     left_out: list[str]
     detections: list[FrameDetections]
@@ -74,29 +58,8 @@ class ZeroShot:
         return table
 
 
-def read_class_map(path: str | Path) -> tuple[Entry, ...]:
-    """Reads a file such as configs/coco_to_kitti.yaml.
-
-    Raises:
-        UserError: unreadable, an unknown KITTI class, or a COCO id that stands twice.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        entries = tuple(_entry(item, str(path)) for item in content["classes"])
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a class map") from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: expected `classes:` and lines like `- {{id: 3, coco: car, kitti: Car}}`"
-        ) from None
-    for coco_id, count in Counter(entry.coco_id for entry in entries).items():
-        if count > 1:
-            raise UserError(f"{path}: COCO id {coco_id} stands {count} times")
-    return entries
-
-
 def to_kitti(
-    detections: Iterable[FrameDetections], entries: tuple[Entry, ...], label_map: LabelMap
+    detections: Iterable[FrameDetections], entries: tuple[CocoClass, ...], label_map: LabelMap
 ) -> ZeroShot:
     """Maps classes, joins bicycles and riders, and drops what has no KITTI class.
 
@@ -138,15 +101,6 @@ def without_map(
     return [_select(frame, same) for frame in detections]
 
 
-def _entry(item: Mapping[str, Any], path: str) -> Entry:
-    kitti_type = next(
-        (name for name in CLASSES if name.lower() == str(item["kitti"]).lower()), None
-    )
-    if kitti_type is None:
-        raise UserError(f"{path}: unknown class {item['kitti']!r}; KITTI has {', '.join(CLASSES)}")
-    return Entry(int(item["id"]), str(item["coco"]), kitti_type, item.get("rider"))
-
-
 def _select(frame: FrameDetections, new_ids: Mapping[int, int]) -> FrameDetections:
     """The detections whose class is a key of `new_ids`, with their new class."""
     classes = np.array([new_ids.get(int(i), 0) for i in frame.classes], int)
@@ -154,7 +108,7 @@ def _select(frame: FrameDetections, new_ids: Mapping[int, int]) -> FrameDetectio
     return FrameDetections(frame.source_id, frame.boxes[kept], frame.scores[kept], classes[kept])
 
 
-def _join_riders(frame: FrameDetections, entries: Iterable[Entry]) -> FrameDetections:
+def _join_riders(frame: FrameDetections, entries: Iterable[CocoClass]) -> FrameDetections:
     """Bicycles with their riders in one box each; lone bicycles and consumed riders are gone."""
     boxes, scores, classes = frame.boxes.copy(), frame.scores.copy(), frame.classes
     gone = np.zeros(len(scores), bool)

@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
-from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import load_detector
 from efficientdet.input.images import RecordImage, find_images, image_batches
+from efficientdet.progress import track
 from efficientdet.run.checkpoints import newest_checkpoint
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
@@ -65,15 +63,9 @@ def predict(options: PredictOptions) -> None:
     thresholds = _thresholds(path, run, label_map, options.min_score)
     folder = Path(options.output_dir)
     found: list[FrameDetections] = []
-    steps = track(
-        image_batches(images, config, options.batch_size),
-        "detecting",
-        math.ceil(len(images) / options.batch_size),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    for batch, originals in steps:
+    batches = image_batches(images, config, options.batch_size)
+    num_batches = math.ceil(len(images) / options.batch_size)
+    for batch, originals in track(batches, "detecting", num_batches):
         for frame, image in zip(detector.detect(batch), originals, strict=True):
             found.append(frame)
             picture = draw_detections(image, frame, label_map, thresholds)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX
-from efficientdet.checkpoint.class_rows import COCO_CLASSES, ClassMode
+from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
 from efficientdet.checkpoint.trained_with import configure
 from efficientdet.config import Config
 from efficientdet.console import console
+from efficientdet.dataset.coco_classes import NUM_COCO_CLASSES, read_class_map
 from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation import zero_shot as class_map
 from efficientdet.evaluation.evaluate import evaluate as compute_metrics
@@ -112,8 +113,8 @@ def evaluate(options: EvaluateOptions) -> None:
 def zero_shot(options: EvaluateOptions) -> None:
     """Judges a 90-class COCO checkpoint on KITTI through a class map, and without one."""
     records = RecordSet.open(options.val_file_pattern, options.label_map_path)
-    entries = class_map.read_class_map(options.class_map)
-    overrides = dict(options.hparams) | {"num_classes": COCO_CLASSES}
+    entries = read_class_map(options.class_map)
+    overrides = dict(options.hparams) | {"num_classes": NUM_COCO_CLASSES}
     model = Config.for_model(options.model_name or "efficientdet-d1")
     config = configure(model, overrides, options.ckpt)
     require(options.ckpt)

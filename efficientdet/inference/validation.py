@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import track
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
@@ -23,9 +22,10 @@ from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import Detector
 from efficientdet.inference.truths import read_truths
-from efficientdet.input.pipeline import InputPipeline
+from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
+from efficientdet.progress import track
 from efficientdet.run import thresholds
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
@@ -155,14 +155,8 @@ class Validator:
         eval_report.write(folder / REPORT, result, images, description)
 
     def _batches(self) -> Iterator[Batch]:
-        batches = track(
-            islice(self._pipeline.batches(), self._num_batches),
-            total=self._num_batches,
-            description="evaluating",
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        batches = islice(self._pipeline.batches(), self._num_batches)
+        batches = track(batches, "evaluating", self._num_batches)
         for number, batch in enumerate(batches):
             rows = number * len(batch["valid"]) + np.arange(len(batch["valid"]))
             yield batch | {"valid": rows < len(self.truths)}
@@ -176,9 +170,7 @@ class Validator:
         """The network's view of one frame with true (dashed) and predicted (solid) boxes."""
         scale = batch["image_scale"][row]
         height, width = np.rint(batch["original_hw"][row] / scale).astype(int)
-        mean, std = np.float32(self._config.mean_rgb), np.float32(self._config.stddev_rgb)
-        pixels = batch["images"][row][:height, :width] * std + mean
-        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+        pixels = to_pixels(batch["images"][row][:height, :width], self._config)
         truth = self.truths[self._numbers[frame.source_id]]
         pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
         scores = dict.fromkeys(self.label_map.names, STRIP_SCORE)

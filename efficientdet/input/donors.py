@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from efficientdet.dataset.boxes import coverage
 from efficientdet.input.record_index import RecordObjects
 
 _EDGE = 0.004  # of the image: nearer to its border an object counts as cut (1.5 of 375 pixels)
@@ -55,10 +56,7 @@ def _whole(record: RecordObjects) -> np.ndarray:
     """Rows of the objects that touch neither the border nor much of another box."""
     boxes = record.boxes
     inside = (boxes[:, :2] > _EDGE).all(1) & (boxes[:, 2:] < 1 - _EDGE).all(1)
-    first = np.maximum(boxes[:, None, :2], boxes[:, :2])
-    last = np.minimum(boxes[:, None, 2:], boxes[:, 2:])
-    shared = np.maximum(last - first, 0).prod(-1)
-    np.fill_diagonal(shared, 0)
-    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(1), 1e-12)
-    covered = (shared / area[:, None]).max(1, initial=0)
-    return np.flatnonzero((record.classes > 0) & inside & (covered <= _MAX_COVERED))
+    covered = coverage(boxes, boxes)
+    np.fill_diagonal(covered, 0)
+    hidden = covered.max(1, initial=0) > _MAX_COVERED
+    return np.flatnonzero((record.classes > 0) & inside & ~hidden)

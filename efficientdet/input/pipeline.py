@@ -49,6 +49,12 @@ def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
     return geometry.pad(image, config.image_hw)
 
 
+def to_pixels(image: np.ndarray, config: Config) -> np.ndarray:
+    """uint8 [h, w, 3] of what `finish` made: the network's input, to look at."""
+    mean, std = np.float32(config.mean_rgb), np.float32(config.stddev_rgb)
+    return np.clip(np.round(image * std + mean), 0, 255).astype(np.uint8)
+
+
 class InputPipeline:
     """Batches of a set of records. `len` is the number of batches in an epoch.
 

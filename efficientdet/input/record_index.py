@@ -2,7 +2,6 @@
 
 import re
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from rich.progress import track
 
 from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UserError
 from efficientdet.model.roles import IGNORE
+from efficientdet.progress import track
 
 _OVERHEAD = 16  # bytes: length (uint64), its checksum, and the checksum of the payload
 
@@ -75,13 +74,8 @@ class RecordIndex:
     def objects(self) -> list["RecordObjects"]:
         """The objects of every record, in order: reads the files once, with a progress bar."""
         dataset = tf.data.Dataset.range(len(self)).map(self._parse, tf.data.AUTOTUNE)
-        examples = track(
-            dataset.prefetch(8).as_numpy_iterator(),
-            f"Reading the objects of {len(self):,} records",
-            total=len(self),
-            transient=True,
-            disable=not sys.stdout.isatty(),
-        )
+        what = f"Reading the objects of {len(self):,} records"
+        examples = track(dataset.prefetch(8).as_numpy_iterator(), what, len(self))
         with self.named_errors():
             return [self._objects_of(example) for example in examples]
 

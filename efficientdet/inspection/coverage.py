@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.dataset.boxes import paired_iou
 from efficientdet.dataset.statistics import SIZE_CLASSES, Objects, in_kitti_order
 
 MATCH_IOU = 0.5  # target assignment: anchors at or above it are positive
@@ -93,17 +94,10 @@ def best_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
             [_nearest(np.unique(grid[:, axis]), boxes[:, [axis, axis + 2]]) for axis in (0, 1)], 1
         )
         half = size[shape == one].mean(0) / 2
-        best = np.maximum(best, iou(boxes, np.concatenate([near - half, near + half], axis=1)))
+        best = np.maximum(
+            best, paired_iou(boxes, np.concatenate([near - half, near + half], axis=1))
+        )
     return best
-
-
-def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union, row by row, of two float [N, 4] in one order of edges."""
-    low = np.maximum(first[:, :2], second[:, :2])
-    high = np.minimum(first[:, 2:], second[:, 2:])
-    intersection = np.maximum(high - low, 0).prod(axis=1)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
-    return intersection / (areas[0] + areas[1] - intersection)
 
 
 def fit(

@@ -8,16 +8,15 @@ those it was drawn from. What is too far or too hidden to be labelled lies under
 
 import functools
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
-from rich.progress import track
 
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
 from efficientdet.dataset.parallel import map_in_order
+from efficientdet.progress import track
 from efficientdet.synthetic import street
 from efficientdet.synthetic.street import (
     AHEAD,
@@ -63,8 +62,7 @@ def render_set(root: str | Path, num_frames: int, seed: int = 0) -> None:
     """
     root, what = Path(root), f"Rendering {num_frames} frames"
     written = map_in_order(functools.partial(_write_frame, root, seed), range(num_frames))
-    quiet = not sys.stdout.isatty()
-    names = list(track(written, what, num_frames, transient=True, disable=quiet))
+    names = list(track(written, what, num_frames))
     for subset, chosen in (
         ("val", names[4::5] or names[-1:]),
         ("train", [name for i, name in enumerate(names) if i % 5 != 4]),

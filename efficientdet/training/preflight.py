@@ -10,6 +10,7 @@ import numpy as np
 
 from efficientdet.config import Config
 from efficientdet.errors import UserError
+from efficientdet.input.pipeline import to_pixels
 from efficientdet.input.record_set import RecordSet
 from efficientdet.inspection import checks
 from efficientdet.inspection.coverage import measure
@@ -80,12 +81,11 @@ def draw_batch(batch: Mapping[str, np.ndarray], path: Path, *, config: Config) -
     anchors = Anchors(config).boxes
     assigned = targets.assign(anchors, batch["boxes"], batch["classes"], config=config)
     matched = keras.ops.convert_to_numpy(assigned.classes)
-    mean, std = np.float32(config.mean_rgb), np.float32(config.stddev_rgb)
     pictures, captions = [], []
     for image, boxes, classes, of_anchors, name in zip(
         batch["images"], batch["boxes"], batch["classes"], matched, batch["source_id"], strict=True
     ):
-        picture = np.clip(image * std + mean, 0, 255).astype(np.uint8)
+        picture = to_pixels(image, config)
         positive = np.flatnonzero(of_anchors >= 0)
         ids = of_anchors[positive] + 1
         for chosen, labels, width in (

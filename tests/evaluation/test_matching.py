@@ -1,6 +1,6 @@
 import numpy as np
 
-from efficientdet.evaluation.boxes import coverage, intersection, iou
+from efficientdet.dataset.boxes import coverage, intersection, iou
 from efficientdet.evaluation.matching import greedy, position_in_group
 
 

@@ -3,11 +3,12 @@ import io
 import pytest
 from rich.console import Console
 
+from efficientdet.dataset.coco_classes import read_class_map
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.frames import FrameTruth
-from efficientdet.evaluation.zero_shot import read_class_map, to_kitti, without_map
+from efficientdet.evaluation.zero_shot import to_kitti, without_map
 
 PERSON, BICYCLE, CAR, BUS, TRUCK = 1, 2, 3, 6, 8
 BIKE, RIDER = (100, 50, 200, 120), (120, 0, 170, 110)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.config import Config, parse_hparams
+from efficientdet.dataset.boxes import paired_iou
 from efficientdet.dataset.example import Annotation
 from efficientdet.dataset.kitti import parse_labels
 from efficientdet.dataset.statistics import Objects, Statistics
@@ -27,7 +28,7 @@ def objects(boxes, image_hw=(375, 1242), types="Car") -> Objects:
 
 
 def brute_force(boxes, anchors):
-    pairs = [coverage.iou(np.tile(box, (len(anchors), 1)), anchors).max() for box in boxes]
+    pairs = [paired_iou(np.tile(box, (len(anchors), 1)), anchors).max() for box in boxes]
     return np.array(pairs)
 
 

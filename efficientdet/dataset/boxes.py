@@ -1,4 +1,7 @@
-"""Overlaps of boxes `left, top, right, bottom` in pixels, without the `+ 1` of some evaluators."""
+"""Overlaps of boxes in numpy, without the `+ 1` of some evaluators.
+
+Boxes are `left, top, right, bottom` or `top, left, bottom, right`, of one unit, both sides alike.
+"""
 
 import numpy as np
 
@@ -20,6 +23,13 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union [N, M]; 0 where both boxes are empty."""
     shared = intersection(a, b)
     return _ratio(shared, area(a)[:, None] + area(b)[None, :] - shared)
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [N], row by row, of boxes [N, 4] of positive area."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    shared = np.maximum(sides, 0).prod(axis=1)
+    return shared / (area(a) + area(b) - shared)
 
 
 def coverage(a: np.ndarray, b: np.ndarray) -> np.ndarray:
