@@ -34,7 +34,7 @@ from efficientdet.atomic import atomic_open
 from efficientdet.config import Config, flatten, parse_hparams
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.splits import drive_of
+from efficientdet.dataset.splits import drive_of, looks_like_kitti
 from efficientdet.errors import UserError
 from efficientdet.evaluation import bootstrap
 from efficientdet.evaluation.evaluate import evaluate
@@ -189,7 +189,7 @@ def table(
     label_map: LabelMap,
 ) -> str:
     """Markdown: percent, 95 % intervals in brackets; last, what the whole recipe adds."""
-    groups = [drive_of(truth.source_id) for truth in truths]
+    groups = _drives(truths)
     draws = [bootstrap.samples(truths, frames, label_map, METRICS, groups) for frames in found]
     values = [evaluate(truths, frames, label_map).metrics for frames in found]
     lines = [
@@ -215,13 +215,19 @@ def _cell(value: float, samples: np.ndarray, sign: str = "") -> str:
 
 def _caption(rows: Sequence[Row], truths: Sequence[FrameTruth]) -> str:
     first, last = (row.hparams["image_size"] for row in (rows[0], rows[-1]))
-    drawn = bootstrap.resampled([drive_of(truth.source_id) for truth in truths])
+    drawn = bootstrap.resampled(_drives(truths))
     return (
         f"Percent, 95 % interval over {drawn} in brackets; Car, Pedestrian and Cyclist: KITTI "
         f"moderate R40. {MODEL.value} from random weights, batch {BATCH_SIZE.value}, input {first} "
         f"and {last}, {len(truths)} validation frames, {keras.backend.backend()} on "
         f"{backend.device()}."
     )
+
+
+def _drives(truths: Sequence[FrameTruth]) -> list[str | None]:
+    """The drive of each frame, None where it is not KITTI's."""
+    is_kitti = looks_like_kitti({t.source_id: (t.width, t.height) for t in truths})
+    return [drive_of(t.source_id) if is_kitti else None for t in truths]
 
 
 def before_after(

@@ -53,6 +53,16 @@ class KittiObject:
     line: str = ""
 
     @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return self.left, self.top, self.right, self.bottom
+
+    @property
+    def distance(self) -> float | None:
+        """Metres ahead of the camera; None where the line has KITTI's filler."""
+        return self.z if self.z > -1000 else None
+
+    @property
     def is_dont_care(self) -> bool:
         """A region whose objects were not labelled."""
         return self.type == DONT_CARE

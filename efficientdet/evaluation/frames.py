@@ -2,11 +2,54 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from efficientdet.dataset.kitti import KittiObject
+from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.errors import UserError
+
+
+class LabelledObject(Protocol):
+    """What metrics and reports need of an object; a `KittiObject` has it.
+
+    Attributes:
+        type: class name.
+        box: left, top, right, bottom in pixels of the original image.
+        truncated: share outside the image, 0..1.
+        occluded: 0 (visible) to 3 (unknown).
+        distance: metres ahead of the camera, or None.
+        is_dont_care: a region whose objects were not labelled.
+    """
+
+    type: str
+    truncated: float
+    occluded: int
+
+    @property
+    def box(self) -> tuple[float, float, float, float]: ...  # noqa: D102
+
+    @property
+    def distance(self) -> float | None: ...  # noqa: D102
+
+    @property
+    def is_dont_care(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class BoxObject:
+    """An object of which only class and box are known."""
+
+    type: str
+    box: tuple[float, float, float, float]
+    truncated: float = 0.0
+    occluded: int = 0
+    distance: float | None = None
+
+    @property
+    def is_dont_care(self) -> bool:
+        """A region whose objects were not labelled."""
+        return self.type == DONT_CARE
 
 
 @dataclass(frozen=True)
@@ -19,7 +62,7 @@ class FrameTruth:
     source_id: str
     width: int
     height: int
-    objects: list[KittiObject]
+    objects: Sequence[LabelledObject]
 
 
 @dataclass(frozen=True)
@@ -71,9 +114,9 @@ def align(
     return [by_id.get(truth.source_id) or FrameDetections(truth.source_id) for truth in truths]
 
 
-def box_array(objects: Sequence[KittiObject]) -> np.ndarray:
+def box_array(objects: Sequence[LabelledObject]) -> np.ndarray:
     """float [N, 4], left, top, right, bottom of each object."""
-    return np.array([(o.left, o.top, o.right, o.bottom) for o in objects], float).reshape(-1, 4)
+    return np.array([o.box for o in objects], float).reshape(-1, 4)
 
 
 def concatenate(arrays: Sequence[np.ndarray], *columns: int) -> np.ndarray:

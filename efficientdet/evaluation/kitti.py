@@ -214,7 +214,7 @@ def _flatten(
         num_frames=len(truths),
         truth_frame=np.repeat(np.arange(len(truths)), [len(frame) for frame in objects]),
         truth_type=np.array([o.type for o in flat], str),
-        truth_height=np.array([o.bottom - o.top for o in flat], float),
+        truth_height=np.array([o.box[3] - o.box[1] for o in flat], float),
         occluded=np.array([o.occluded for o in flat], int),
         truncated=np.array([o.truncated for o in flat], float),
         det_frame=np.repeat(np.arange(len(truths)), [len(d.scores) for d in detections]),

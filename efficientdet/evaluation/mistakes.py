@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientdet.dataset.kitti import KittiObject
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.coco import Matching
-from efficientdet.evaluation.frames import FrameTruth
+from efficientdet.evaluation.frames import FrameTruth, LabelledObject
 
 MIN_IOU = 0.5
 
@@ -56,7 +55,7 @@ class FrameMistakes:
     """
 
     source_id: str
-    missed: list[KittiObject]
+    missed: list[LabelledObject]
     found: np.ndarray
     found_classes: np.ndarray
     false: np.ndarray
@@ -69,26 +68,27 @@ class FrameMistakes:
         return len(self.missed) + len(self.false)
 
 
-def _size(o: KittiObject) -> str:
-    area = (o.right - o.left) * (o.bottom - o.top)
+def _size(o: LabelledObject) -> str:
+    left, top, right, bottom = o.box
+    area = (right - left) * (bottom - top)
     return _SIZES[int(area > 32**2) + int(area > 96**2)]
 
 
-def _occlusion(o: KittiObject) -> str:
+def _occlusion(o: LabelledObject) -> str:
     return _OCCLUSIONS[o.occluded] if 0 <= o.occluded < 3 else _UNKNOWN
 
 
-def _distance(o: KittiObject) -> str:
-    if o.z <= -1000:  # KITTI's filler
+def _distance(o: LabelledObject) -> str:
+    if o.distance is None:
         return _UNKNOWN
-    return _DISTANCES[int(np.searchsorted((15, 30, 50), o.z, side="right"))]
+    return _DISTANCES[int(np.searchsorted((15, 30, 50), o.distance, side="right"))]
 
 
 _SIZES = ("small", "medium", "large")
 _OCCLUSIONS = ("fully visible", "partly occluded", "largely occluded")
 _DISTANCES = ("under 15 m", "15-30 m", "30-50 m", "over 50 m")
 _UNKNOWN = "unknown"
-PROPERTIES: dict[str, tuple[tuple[str, ...], Callable[[KittiObject], str]]] = {
+PROPERTIES: dict[str, tuple[tuple[str, ...], Callable[[LabelledObject], str]]] = {
     "size": (_SIZES, _size),
     "occlusion": ((*_OCCLUSIONS, _UNKNOWN), _occlusion),
     "distance": ((*_DISTANCES, _UNKNOWN), _distance),

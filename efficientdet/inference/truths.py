@@ -5,11 +5,11 @@ from pathlib import Path
 
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.image import read_header
-from efficientdet.dataset.kitti import DONT_CARE, KittiObject, parse_line
+from efficientdet.dataset.kitti import DONT_CARE, parse_line
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UserError
-from efficientdet.evaluation.frames import FrameTruth
+from efficientdet.evaluation.frames import BoxObject, FrameTruth
 
 
 def read_truths(files: Sequence[Path], label_map: LabelMap) -> list[FrameTruth]:
@@ -44,7 +44,7 @@ def _frame_truth(record: Record, where: str, label_map: LabelMap) -> FrameTruth:
             continue
         left, top, right, bottom = record.boxes[index].tolist()
         box = (left * width, top * height, right * width, bottom * height)
-        objects.append(_without_line(_type_of(record, index, name, label_map), box))
+        objects.append(BoxObject(_type_of(record, index, name, label_map), box))
     return FrameTruth(record.source_id, width, height, objects)
 
 
@@ -59,8 +59,3 @@ def _type_of(record: Record, index: int, name: str, label_map: LabelMap) -> str:
         )
     merged = label_map.types[class_id - 1]
     return next((name for name in merged if name.lower() == text.lower()), merged[0])
-
-
-def _without_line(kitti_type: str, box: tuple[float, float, float, float]) -> KittiObject:
-    """An object of which only type and box are known; the rest are KITTI's fillers."""
-    return KittiObject(kitti_type, 0.0, 0, -10, *box, -1, -1, -1, -1000, -1000, -1000, -10)

@@ -65,7 +65,7 @@ def test_records_without_lines_and_sizes(tmp_path):
     assert (truth.width, truth.height) == (200, 80)
     assert [o.type for o in truth.objects] == ["Van", "Pedestrian", "DontCare"]
     first = truth.objects[0]
-    assert (first.left, first.top, first.right, first.bottom) == pytest.approx((10, 20, 110, 70))
+    assert first.box == pytest.approx((10, 20, 110, 70))
 
 
 def test_an_id_that_the_label_map_lacks_is_named(tmp_path):
