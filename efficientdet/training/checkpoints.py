@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -23,7 +24,8 @@ class Progress:
 
     `epoch` and `step_in_epoch` count what is done. `data_epoch` and `data_examples` are the
     position in the input: they differ from the former when `num_examples_per_epoch` is not the
-    number of records. `seconds` is the time spent in training, over all starts.
+    number of records. `seconds` is the time spent in training, over all starts; `max_seconds` the
+    limit of the last start.
     """
 
     step: int = 0
@@ -36,6 +38,7 @@ class Progress:
     bad_streak: int = 0
     rollbacks: int = 0
     batch_size: int = 0  # of the last start
+    max_seconds: float = math.inf
     seconds: float = field(default=0.0, compare=False)  # no two runs take the same
 
     @property

@@ -14,7 +14,12 @@ STEP_DROP = 0.1
 
 
 def learning_rate(
-    step: Tensor, *, config: Config, batch_size: int, steps_per_epoch: float
+    step: Tensor,
+    *,
+    config: Config,
+    batch_size: int,
+    steps_per_epoch: float,
+    end_step: float = math.inf,
 ) -> Tensor:
     """The learning rate of the update that follows `step` updates.
 
@@ -27,6 +32,8 @@ def learning_rate(
         batch_size: images of one update, with all its micro-batches and replicas (linear scaling
             rule, Goyal et al. 2017).
         steps_per_epoch: updates of one epoch.
+        end_step: where training ends if that is before `num_epochs`: `cosine` and `polynomial`
+            come down by then. What is counted in epochs (warm-up, drops, restarts) stays there.
 
     Returns:
         float32, of the shape of `step`.
@@ -35,14 +42,16 @@ def learning_rate(
     warmup_steps = int(config.lr_warmup_epoch * steps_per_epoch)
     warmup = step / max(warmup_steps, 1)
     warmup = config.lr_warmup_init + warmup * (config.learning_rate - config.lr_warmup_init)
-    decay = _decay(step, warmup_steps, config, steps_per_epoch)
+    decay = _decay(step, warmup_steps, config, steps_per_epoch, end_step)
     rate = ops.where(step < warmup_steps, warmup, config.learning_rate * decay)
     return rate * (batch_size / BASE_BATCH_SIZE)
 
 
-def _decay(step: Tensor, warmup_steps: int, config: Config, steps_per_epoch: float) -> Tensor:
+def _decay(
+    step: Tensor, warmup_steps: int, config: Config, steps_per_epoch: float, end_step: float
+) -> Tensor:
     """The factor of the base rate, 1 to 0, after the warm-up."""
-    total_steps = max(config.num_epochs * steps_per_epoch, 1)
+    total_steps = max(min(config.num_epochs * steps_per_epoch, end_step), 1)
     match config.lr_decay_method:
         case "cosine":
             return _cosine((step - warmup_steps) / max(total_steps - warmup_steps, 1))

@@ -134,7 +134,7 @@ def train(
         best_metric=best_metric,
         max_seconds=math.inf if max_minutes is None else 60 * max_minutes,
     )
-    batches = _training_batches(records, config, batch_size, examples)
+    batches = _training_batches(records, config, batch_size, examples, say)
     if preflight:
         before_start.check_disk(learner.model, run.path, keep=keep)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
@@ -154,6 +154,8 @@ def train(
     _resume_or_load(trainer, start, run, label_map, console)
     run.write(config, label_map)  # from here on it is a run: all that could be refused was
     say(_headline(learner, plan, records))
+    if max_minutes is not None:
+        say(_time_and_rate(config, max_minutes))
     console.print(learner.freeze_report.table())
     trainer.fit()
     progress = trainer.progress
@@ -216,7 +218,11 @@ def _decide_batch_norm(
 
 
 def _training_batches(
-    records: RecordSet, config: Config, batch_size: int, examples_per_epoch: int
+    records: RecordSet,
+    config: Config,
+    batch_size: int,
+    examples_per_epoch: int,
+    say: Callable[[str], None],
 ) -> Callable[[int, int], Iterator[Mapping[str, np.ndarray]]]:
     pipeline = InputPipeline(
         records.files,
@@ -227,6 +233,7 @@ def _training_batches(
         max_instances=_instances(records, config),
         seed=config.seed,
         examples_per_epoch=examples_per_epoch,
+        say=say,
     )
     return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
 
@@ -235,6 +242,20 @@ def _instances(records: RecordSet, config: Config) -> int:
     """Rows for boxes in a batch: what the fullest image needs after mosaic and copy-paste."""
     return max(
         1, records.max_objects * (4 if config.mosaic_prob else 1) + (config.copy_paste_prob > 0)
+    )
+
+
+def _time_and_rate(config: Config, minutes: float) -> str:
+    """What a limit of time does to the learning rate, in a line."""
+    method, limit = config.lr_decay_method, f"--max_train_minutes={minutes:g}"
+    if method in ("cosine", "polynomial"):
+        return (
+            f"{limit}: the learning rate comes down to 0 by then or by the end of epoch "
+            f"{config.num_epochs}, whichever is nearer"
+        )
+    return (
+        f"{limit}: lr_decay_method={method} does not heed it; cosine and polynomial come down by "
+        "then"
     )
 
 

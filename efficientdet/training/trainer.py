@@ -33,7 +33,8 @@ class Plan:
         steps_per_epoch: updates between two evaluations.
         save_steps: updates between two checkpoints, apart from those at the end of an epoch.
         best_metric: name of the metric by which the best checkpoint is kept.
-        max_seconds: end after so much time in training, evaluations not counted.
+        max_seconds: end after so much time in training, evaluations not counted. A learning rate
+            that falls to the end of the run falls to the nearer of the two ends.
     """
 
     batch_size: int
@@ -102,6 +103,7 @@ class Trainer:
             Stopped: SIGINT or SIGTERM came; a checkpoint was written.
             UserError: non-finite losses that going back did not cure, or no memory, or no disk.
         """
+        self._tell_rise()
         try:
             with Interrupt() as interrupt:
                 if self.progress.step == 0:
@@ -159,14 +161,7 @@ class Trainer:
         start = time.monotonic()
         batch = next(batches)
         waited = time.monotonic() - start
-        rate = progress.lr_factor * float(
-            learning_rate(
-                progress.schedule_step,
-                config=self.config,
-                batch_size=self.plan.batch_size,
-                steps_per_epoch=self.plan.steps_per_epoch,
-            )
-        )
+        rate = self._rate(self.plan.max_seconds)
         logs = self.learner.update(batch, step=progress.step, learning_rate=rate)
         seconds = time.monotonic() - start
         progress.step += 1
@@ -185,6 +180,29 @@ class Trainer:
         epoch = progress.epoch + progress.step_in_epoch / self.plan.steps_per_epoch
         for callback in self._callbacks:
             callback.on_step(progress.step, epoch, logs)
+
+    def _rate(self, max_seconds: float) -> float:
+        """The next step's learning rate, when training ends after `max_seconds`."""
+        progress, end_step = self.progress, math.inf
+        if max_seconds < math.inf and progress.seconds:  # at the pace so far
+            end_step = progress.schedule_step * max_seconds / progress.seconds
+        rate = learning_rate(
+            progress.schedule_step,
+            config=self.config,
+            batch_size=self.plan.batch_size,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            end_step=end_step,
+        )
+        return progress.lr_factor * float(rate)
+
+    def _tell_rise(self) -> None:
+        """Says so when another limit of time than at the last start raises the learning rate."""
+        before, now = self._rate(self.progress.max_seconds), self._rate(self.plan.max_seconds)
+        if now > before:
+            self._say(
+                f"there is more time to train than at the last start: the learning rate goes up "
+                f"again, from {before:.2g} to {now:.2g}"
+            )
 
     def _stream(self) -> Iterator[Batch]:
         """Batches from the present data position on, pass after pass."""
@@ -205,6 +223,7 @@ class Trainer:
 
     def _save(self) -> None:
         self.progress.batch_size = self.plan.batch_size
+        self.progress.max_seconds = self.plan.max_seconds
         self._checkpoints.save(self.learner.state.arrays(), self.progress)
 
     def _keep_bad_batch(self, batch: Batch, logs: Mapping[str, float]) -> None:

@@ -109,6 +109,27 @@ def test_no_warm_up_and_a_run_as_short_as_its_warm_up():
     assert np.isfinite(rates(np.arange(12))).all()
 
 
+@pytest.mark.parametrize("method", ["cosine", "polynomial"])
+def test_an_end_before_the_last_epoch_is_where_the_rate_comes_down(method):
+    def rates(num_epochs, **end):
+        config = Config(lr_decay_method=method, num_epochs=num_epochs)
+        steps = np.arange(80)
+        rate = learning_rate(steps, config=config, batch_size=8, steps_per_epoch=10, **end)
+        return keras.ops.convert_to_numpy(rate)
+
+    np.testing.assert_array_equal(rates(20, end_step=50), rates(5))
+    np.testing.assert_array_equal(rates(5, end_step=60), rates(5))
+    np.testing.assert_array_equal(rates(20, end_step=4)[:10], rates(20)[:10])  # the warm-up
+
+
+@pytest.mark.parametrize("method", ["constant", "stepwise", "cosine_restarts"])
+def test_what_is_counted_in_epochs_heeds_no_other_end(method):
+    config = Config(lr_decay_method=method, first_lr_drop_epoch=3, second_lr_drop_epoch=5)
+    at = {"config": config, "batch_size": 8, "steps_per_epoch": 10}
+    for step in (0, 15, 35, 70):
+        assert float(learning_rate(step, **at, end_step=40)) == float(learning_rate(step, **at))
+
+
 def test_numbers_and_compiled_tensors_give_the_same():
     def rate(step):
         return learning_rate(step, config=Config(), batch_size=8, steps_per_epoch=7.5)

@@ -33,3 +33,17 @@ def test_an_unknown_best_metric_is_refused_at_once() -> None:
 def test_an_automatic_batch_needs_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is none; say a number"):
         start._fitting_batch(Checkpoints(tmp_path), LEARNER, RECORDS)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("cosine", "comes down to 0 by then or by the end of epoch 300, whichever is nearer"),
+        ("polynomial", "comes down to 0 by then"),
+        ("stepwise", "lr_decay_method=stepwise does not heed it"),
+        ("constant", "lr_decay_method=constant does not heed it"),
+    ],
+)
+def test_a_limit_of_time_says_what_the_rate_does(method: str, told: str) -> None:
+    line = start._time_and_rate(Config(lr_decay_method=method), 480.0)
+    assert line.startswith("--max_train_minutes=480: ") and told in line and "\n" not in line

@@ -5,6 +5,7 @@ the last bit: a step that is left out, repeated or given another batch shows.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -242,16 +243,57 @@ def test_it_ends_when_its_time_is_up_and_goes_on_when_given_more(
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))  # a step takes two seconds
     monkeypatch.setattr("efficientdet.training.trainer.time", clock)
-    first = Run(tmp_path, max_seconds=12.0, evaluate=Evaluate()).fit()
+    constant = dataclasses.replace(CONFIG, lr_decay_method="constant")
+    start = functools.partial(Run, tmp_path, config=constant)
+    first = start(max_seconds=12.0, evaluate=Evaluate()).fit()
     assert first.trainer.progress.step == 6  # in the middle of the second epoch
     assert first.eval_steps() == [4, 6]
-    again = Run(tmp_path, max_seconds=12.0, evaluate=Evaluate()).fit()
+    again = start(max_seconds=12.0, evaluate=Evaluate()).fit()
     assert (again.trainer.progress.step, again.eval_steps()) == (6, [4, 6])
-    rest = Run(tmp_path, max_seconds=16.0, evaluate=Evaluate()).fit()
+    rest = start(max_seconds=16.0, evaluate=Evaluate()).fit()
     assert rest.eval_steps() == [4, 6, 8]
-    longer = Run(tmp_path, evaluate=Evaluate()).fit()
+    longer = start(evaluate=Evaluate()).fit()
     assert longer.eval_steps() == [4, 6, 8, 12]
-    assert longer.weight == Run(tmp_path / "in_one_go").fit().weight
+    assert longer.weight == Run(tmp_path / "in_one_go", config=constant).fit().weight
+    assert not any("more time" in line for run in (rest, longer) for line in run.said)
+
+
+@pytest.fixture
+def two_seconds_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr("efficientdet.training.trainer.time", clock)
+
+
+def test_the_rate_comes_down_by_the_nearer_end(tmp_path: Path, two_seconds_a_step: None) -> None:
+    """Twelve steps, two of warm-up; six, two of warm-up, where the time ends after six."""
+    whole = Run(tmp_path / "whole").fit().recorder.rates
+    half = Run(tmp_path / "half", max_seconds=12.0).fit().recorder.rates
+    assert len(half) == 6 and half[:2] == whole[:2]  # the warm-up stays as it is
+    falling = 0.5 * (1 + np.cos(np.pi * np.arange(4) / 4))
+    assert half[2:] == pytest.approx(6.4 * 3 / 64 * falling)
+    assert Run(tmp_path / "ample", max_seconds=1e4).fit().recorder.rates == whole
+
+
+def test_stopped_and_gone_on_with_it_ends_by_the_time_all_the_same(
+    tmp_path: Path, two_seconds_a_step: None
+) -> None:
+    whole = Run(tmp_path / "whole", max_seconds=12.0).fit()
+    stop_after(tmp_path / "run", 4, max_seconds=12.0)
+    rest = Run(tmp_path / "run", max_seconds=12.0).fit()
+    assert rest.recorder.rates == whole.recorder.rates[4:] and rest.weight == whole.weight
+    assert not rest.said
+
+
+@pytest.mark.parametrize("more", [16.0, math.inf])
+def test_more_time_raises_the_rate_and_says_so(
+    tmp_path: Path, two_seconds_a_step: None, more: float
+) -> None:
+    first = Run(tmp_path, max_seconds=12.0).fit()
+    second = Run(tmp_path, max_seconds=more).fit()
+    assert second.recorder.rates[0] > first.recorder.rates[-1]
+    (line,) = second.said
+    assert line.startswith("there is more time to train than at the last start: the learning rate")
 
 
 def test_the_learning_rate_follows_schedule_and_batch(tmp_path: Path) -> None:
