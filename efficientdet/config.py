@@ -69,16 +69,17 @@ class Config:
     input_rand_hflip: bool = True
     jitter_min: float = 0.1
     jitter_max: float = 2.0
-    max_instances_per_image: int = 100
-    skip_crowd_during_training: bool = True
+    max_instances_per_image: int = 100  # objects; an image with more is refused
+    skip_crowd_during_training: bool = True  # False: crowd boxes that have a class are objects
     # Ours; every one is off by default.
     crop_prob: float = 0.0  # random crop that keeps small objects whole
     photometric: float = 0.0  # strength 0..1 of brightness, contrast, colour, blur, JPEG
     mosaic_prob: float = 0.0
-    mosaic_close_epochs: int = 10  # the last epochs are trained without mosaic
+    mosaic_close_epochs: int = 10  # so many epochs before num_epochs mosaic ends
     copy_paste_prob: float = 0.0
     copy_paste_classes: list[str] = field(default_factory=lambda: ["Pedestrian", "Cyclist"])
     repeat_threshold: float = 0.0  # t of the repeat factor max(1, sqrt(t / f)); 0: off
+    repeat_classes: list[str] = field(default_factory=lambda: ["Pedestrian", "Cyclist"])
 
     # Loss.
     alpha: float = 0.25

@@ -31,7 +31,7 @@ class Rules:
 
     Attributes:
         label_map: None checks ids without it.
-        max_instances: objects that an image may hold.
+        max_instances: objects that an image may hold, ignore regions aside.
         decode_images: decode pixels, and verify hashes.
     """
 
@@ -47,11 +47,12 @@ class Rules:
         yield from _check_classes(record, self.label_map)
         box_problems = list(_check_boxes(record))
         yield from box_problems or _check_lines(record)
-        if len(record.labels) > self.max_instances:
+        count = record.is_crowd.count(0)
+        if count > self.max_instances:
             yield (
                 CROWDED,
-                f"{len(record.labels)} objects, the limit is {self.max_instances}; raise "
-                "max_instances_per_image",
+                f"{count} objects, the limit is {self.max_instances}; set "
+                f"--hparams=max_instances_per_image={count} or more",
             )
 
 

@@ -12,7 +12,8 @@ def repeat_factors(classes: Sequence[np.ndarray], threshold: float) -> np.ndarra
     largest factor of its classes.
 
     Args:
-        classes: for each frame the ids of its objects; ids below 1 do not count.
+        classes: for each frame the ids of its objects; those below 1 do not count: of eight
+            classes the rarest would decide, so the caller leaves only those it cares for.
         threshold: t in 0..1; 0 gives 1 everywhere.
 
     Returns:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from efficientdet.errors import UsageError
 from efficientdet.input.records import RecordObjects
 
 _EDGE = 0.004  # of the image: nearer to its border an object counts as cut (1.5 of 375 pixels)
@@ -20,26 +19,19 @@ class Donors:
     Args:
         records: from `RecordIndex.objects`.
         types: KITTI types, in any letter case.
-
-    Raises:
-        UsageError: the records hold no such object.
     """
 
     def __init__(self, records: Sequence[RecordObjects], types: Sequence[str]):
-        wanted = [name.lower() for name in types]
-        rows = [
-            (number, *record.boxes[i], record.classes[i], wanted.index(record.types[i].lower()))
-            for number, record in enumerate(records)
-            for i in _whole(record)
-            if record.types[i].lower() in wanted
-        ]
-        if not rows:
-            raise UsageError(
-                f"copy_paste_classes={list(types)}: the training records hold no such object whole "
-                "and uncovered; name other classes, or set copy_paste_prob=0"
-            )
+        rows = []
+        for number, record in enumerate(records):
+            group = record.wanted(types)
+            rows += [
+                (number, *record.boxes[i], record.classes[i], group[i])
+                for i in _whole(record)
+                if group[i]
+            ]
         rows.sort(key=lambda row: row[-1])
-        table = np.asarray(rows, np.float64)
+        table = np.asarray(rows, np.float64).reshape(-1, 7)
         # numpy: tensors made here would lie on the GPU, and tf.data works on the CPU.
         self._numbers = table[:, 0].astype(np.int64)
         self._boxes = table[:, 1:5].astype(np.float32)

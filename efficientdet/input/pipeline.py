@@ -6,7 +6,7 @@ would have seen, and skipping batches reads nothing.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,14 +65,15 @@ class InputPipeline:
         training: a new order, new augmentations and `floor(N / B)` batches in each epoch; else the
             records in their order, all of them.
         num_classes: K.
-        max_instances: M. Ignore regions beyond it are dropped; so are objects beyond it that mosaic
-            brought together.
+        max_instances: M, at least the objects of the fullest record. Ignore regions beyond it are
+            dropped; so are objects beyond it that mosaic brought together.
         seed: of order and augmentations.
+        say: receives a line about each part of the config that these records cannot follow.
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
             means all records once. A pass of the pipeline is longer where frames are repeated.
 
     Raises:
-        UserError: unreadable files; a record with more than M objects; copy-paste without donors.
+        UserError: unreadable files; a record with more objects than `max_instances_per_image`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class InputPipeline:
         max_instances: int,
         seed: int = 0,
         examples_per_epoch: int | None = None,
+        say: Callable[[str], None] = print,
     ):
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
@@ -93,18 +95,17 @@ class InputPipeline:
         self._max_instances = max_instances
         self._check_max_instances()
         balanced = training and config.repeat_threshold > 0
-        self._factors = (
-            repeat_factors([record.classes for record in self._objects], config.repeat_threshold)
-            if balanced
-            else np.ones(len(self.index))
-        )
         pasting = training and config.copy_paste_prob > 0
+        self._factors = self._repeat_factors() if balanced else np.ones(len(self.index))
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
         # Without ignore regions what is cut must stay an object: the rest would be background.
         self._visible = {"min_visible": augment.MIN_VISIBLE if config.ignore_regions else 0.0}
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
         steps = (examples_per_epoch or len(self.index)) // batch_size
         self._mosaic_images = mixed_epochs * steps * batch_size
+        if training:
+            for line in self._what_is_off(balanced, pasting):
+                say(f"warning: {line}")
         # Traced once, not in every epoch and for every frame of a mosaic.
         self._example = tf.function(self._make_example, autograph=False)
         self._load = tf.function(self._make_sample, autograph=False)
@@ -176,7 +177,10 @@ class InputPipeline:
         example = parse_example(self.index.read(number))
         image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
         size = tf.cast(geometry.size_of(image), tf.float32)
-        classes = tf.where(example["is_crowd"] > 0, IGNORE, tf.cast(example["classes"], tf.int32))
+        classes, ignored = tf.cast(example["classes"], tf.int32), example["is_crowd"] > 0
+        if self._training and not self._config.skip_crowd_during_training:
+            ignored &= classes < 1  # DontCare has no class
+        classes = tf.where(ignored, IGNORE, classes)
         known = (classes == IGNORE) | (classes > 0) & (classes <= self._num_classes)
         what = f"a class id is not in 1..{self._num_classes}; source_id and ids:"
         tf.debugging.Assert(tf.reduce_all(known), [what, example["source_id"], classes])
@@ -247,20 +251,54 @@ class InputPipeline:
             tf.ensure_shape(classes, [self._max_instances]),
         )
 
+    def _repeat_factors(self) -> np.ndarray:
+        types = self._config.repeat_classes
+        wanted = [record.wanted(types) for record in self._objects]
+        return repeat_factors(wanted, self._config.repeat_threshold)
+
+    def _what_is_off(self, balanced: bool, pasting: bool) -> Iterator[str]:
+        """A line for each part of the recipe that these records, or so few epochs, turn off."""
+        config = self._config
+        parts = {"repeat_classes": balanced, "copy_paste_classes": pasting}
+        named = {key: getattr(config, key) for key, used in parts.items() if used}
+        types = list(dict.fromkeys(name for names in named.values() for name in names))
+        seen = (
+            {place for record in self._objects for place in record.wanted(types)} if types else {}
+        )
+        absent = [name for place, name in enumerate(types, start=1) if place not in seen]
+        if absent:
+            keys = [key for key, names in named.items() if {*names} & {*absent}]
+            yield (
+                f"the training records hold no {' and no '.join(absent)} to learn: left out of "
+                f"{' and '.join(keys)}"
+            )
+        if pasting and not self._donors:
+            yield (
+                f"copy-paste is off: of {', '.join(config.copy_paste_classes) or 'no class'} these "
+                "records hold no object that is whole and uncovered"
+            )
+        if config.mosaic_prob > 0 and config.num_epochs <= config.mosaic_close_epochs:
+            yield (
+                f"mosaic_prob={config.mosaic_prob} does nothing: the last mosaic_close_epochs="
+                f"{config.mosaic_close_epochs} epochs are without mosaic, and num_epochs="
+                f"{config.num_epochs}; lower the former"
+            )
+
     @functools.cached_property
     def _objects(self) -> list[RecordObjects]:
         return self.index.objects()
 
     def _check_max_instances(self) -> None:
+        limit = self._config.max_instances_per_image
         manifests = [Manifest.read(file) for file in self.index.files]
         known = max((m.max_objects_per_image for m in manifests if m), default=0)
-        if all(manifests) and known <= self._max_instances:
+        if all(manifests) and known <= limit:
             return
-        for number, record in enumerate(self._objects):
-            count = int(np.sum(record.classes > 0))
-            if count > self._max_instances:
-                raise UserError(
-                    f"{self.index.where(number)} (source_id {record.source_id}) has {count} "
-                    f"objects, more than max_instances_per_image={self._max_instances}: set "
-                    f"--hparams=max_instances_per_image={count} or more"
-                )
+        counts = [int(np.sum(record.classes > 0)) for record in self._objects]
+        if (most := max(counts)) > limit:
+            number = counts.index(most)
+            raise UserError(
+                f"{self.index.where(number)} (source_id {self._objects[number].source_id}) has "
+                f"{most} objects, more than max_instances_per_image={limit}: set "
+                f"--hparams=max_instances_per_image={most} or more"
+            )

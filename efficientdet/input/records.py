@@ -126,6 +126,14 @@ class RecordObjects:
     classes: np.ndarray
     types: tuple[str, ...]
 
+    def wanted(self, types: Sequence[str]) -> np.ndarray:
+        """int64 [N]: the place in `types` (letter case aside) from 1 on; 0: none, or ignored."""
+        places = {name.lower(): place for place, name in enumerate(types, start=1)}
+        return np.array([
+            places.get(text.lower(), 0) if label > 0 else 0
+            for text, label in zip(self.types, self.classes, strict=True)
+        ], np.int64)  # fmt: skip
+
 
 def _starts(path: Path) -> Iterator[int]:
     """The offset of each record, found by going from length to length."""

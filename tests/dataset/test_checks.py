@@ -175,6 +175,8 @@ def test_duplicates_and_crowded_images(report_on):
     many = {key.replace("/", "_"): value * 3 for key, value in GOOD.items() if "object" in key}
     assert report_on(example(**many), max_instances=3).ok
     assert record_rules.CROWDED in report_on(example(**many), max_instances=2).grouped()
+    many["image__object__is_crowd"] = [0, 0, 1]  # a region is no object
+    assert record_rules.CROWDED not in report_on(example(**many), max_instances=2).grouped()
 
 
 def test_sets_without_objects_and_boxes_divided_twice(report_on):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.input.balance import epoch_order, repeat_factors
@@ -28,6 +28,7 @@ def test_threshold_zero_changes_nothing():
 FACTORS = st.lists(st.floats(1.0, 4.0), min_size=1, max_size=40).map(np.array)
 
 
+@settings(deadline=None)
 @given(factors=FACTORS, seed=st.integers(0, 100), epoch=st.integers(0, 1000))
 def test_each_frame_comes_floor_or_ceil_times_and_the_length_is_fixed(factors, seed, epoch):
     order = epoch_order(factors, seed, epoch)
@@ -38,6 +39,7 @@ def test_each_frame_comes_floor_or_ceil_times_and_the_length_is_fixed(factors, s
     np.testing.assert_array_equal(order, epoch_order(factors, seed, epoch))
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 60), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_without_repeats_an_epoch_is_a_permutation(count, seed, epoch):
     order = epoch_order(np.ones(count), seed, epoch)

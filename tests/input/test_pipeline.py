@@ -1,13 +1,14 @@
 """Batches: golden letterbox, order, resume, padding, limits."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientdet.config import Config
+from efficientdet.config import Config, load_yaml, parse_hparams
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
@@ -63,7 +64,7 @@ def record(tmp_path_factory) -> Path:
 
 def pipeline(
     files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1,
-    examples_per_epoch=None, **values,
+    examples_per_epoch=None, say=print, **values,
 ):  # fmt: skip
     files = [files] if isinstance(files, Path) else files
     return InputPipeline(
@@ -75,6 +76,7 @@ def pipeline(
         max_instances=max_instances,
         seed=seed,
         examples_per_epoch=examples_per_epoch,
+        say=say,
     )
 
 
@@ -244,22 +246,87 @@ def test_repeats_make_the_epoch_longer(record):
     assert set(ids) == {f"{i:06d}".encode() for i in range(7)}
 
 
+def test_only_the_named_classes_decide_how_often_a_frame_comes(tmp_path):
+    """The Tram is the rarest here; two of eight frames have a Cyclist."""
+    car, rare = annotation((10, 10, 50, 30)), annotation((60, 5, 80, 30), 2, "Tram")
+    rider = annotation((60, 5, 80, 30), 3, "Cyclist")
+    frames = {f"{i:06d}": [car, *([rare] if i == 0 else [rider] if i < 3 else [])]
+              for i in range(8)}  # fmt: skip
+    path, said = write_record(tmp_path / "rare.record", frames), []
+    loader = pipeline(path, batch_size=1, repeat_threshold=1.0, say=said.append)
+    assert len(loader) == 6 + 2 * 2
+    assert said == [
+        "warning: the training records hold no Pedestrian to learn: left out of repeat_classes"
+    ]
+    tram = pipeline(path, batch_size=1, repeat_threshold=1.0, repeat_classes=["tram"])
+    assert len(tram) == int(7 + np.sqrt(8))
+
+
+def test_the_recipe_takes_a_label_map_of_one_class(tmp_path, root):
+    """Cyclists whom the label map does not name are in the record, as ignore regions."""
+    car, rider = annotation((10, 10, 50, 30)), annotation((60, 5, 80, 30), 0, "Cyclist")
+    path = write_record(tmp_path / "car.record", {"000000": [car], "000001": [car, rider]})
+    recipe = load_yaml(root / "configs" / "kitti_d0.yaml") | {"image_size": "96x64"}
+    said = []
+    (batch,) = pipeline(path, num_classes=1, say=said.append, **recipe).batches()
+    assert set(batch["source_id"]) == {b"000000", b"000001"}
+    assert said == [
+        "warning: the training records hold no Pedestrian and no Cyclist to learn: left out of "
+        "repeat_classes and copy_paste_classes",
+        "warning: copy-paste is off: of Pedestrian, Cyclist these records hold no object that is "
+        "whole and uncovered",
+    ]
+
+
+@pytest.mark.parametrize("epochs, told", [(3, True), (4, True), (5, False)])
+def test_a_mosaic_that_never_comes_is_told(record, epochs, told):
+    said = []
+    pipeline(record, mosaic_prob=0.5, mosaic_close_epochs=4, num_epochs=epochs, say=said.append)
+    assert [line.startswith("warning: mosaic_prob=0.5 does nothing") for line in said] == told * [
+        True
+    ]
+
+
+def test_crowd_boxes_with_a_class_may_be_objects(tmp_path):
+    """As a COCO record has them; DontCare has no class and stays a region."""
+    boxes = [annotation((10, 10, 50, 30)), annotation((90, 5, 110, 20), 0, "DontCare")]
+    example = tf.train.Example.FromString(
+        make_example(
+            tf.io.encode_png(np.zeros((40, 120, 3), np.uint8)).numpy(),
+            ImageHeader("png", 40, 120), "crowd", boxes,
+        )
+    )  # fmt: skip
+    example.features.feature["image/object/is_crowd"].int64_list.value[:] = [1, 1]
+    with tf.io.TFRecordWriter(str(tmp_path / "crowd.record")) as writer:
+        writer.write(example.SerializeToString())
+
+    def classes(**values):
+        (batch,) = pipeline(tmp_path / "crowd.record", batch_size=1, **values).batches()
+        return batch["classes"][0].tolist()
+
+    assert classes() == [-1, -1, 0, 0, 0, 0]
+    assert classes(skip_crowd_during_training=False) == [1, -1, 0, 0, 0, 0]
+    assert classes(skip_crowd_during_training=False, training=False) == [-1, -1, 0, 0, 0, 0]
+
+
 # --- errors ---
 
 
 def test_objects_are_counted_where_there_is_no_manifest(record, tmp_path):
     copy = tmp_path / "copy.record"
     copy.write_bytes(record.read_bytes())
-    assert len(pipeline(copy, max_instances=2)) == 3
+    assert len(pipeline(copy, max_instances_per_image=2)) == 3
     with pytest.raises(UserError, match="source_id 000000.*has 2 objects"):
-        pipeline(copy, max_instances=1)
+        pipeline(copy, max_instances_per_image=1)
 
 
 def test_too_many_objects_name_the_frame_and_the_flag(record):
     with pytest.raises(
         UserError, match="source_id 000000.*has 2 objects.*max_instances_per_image=2"
-    ):
-        pipeline(record, max_instances=1)
+    ) as caught:
+        pipeline(record, max_instances_per_image=1)
+    (advice,) = re.findall(r"--hparams=(\S+)", str(caught.value))
+    assert len(pipeline(record, **parse_hparams(advice))) == 3
 
 
 def test_an_id_beyond_the_label_map_is_an_error(record):
@@ -276,8 +343,10 @@ def test_a_damaged_image_is_one_line(tmp_path):
 
 
 def test_copy_paste_without_donors_says_so(record):
-    with pytest.raises(UserError, match="copy_paste_classes=.*Tram"):
-        pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"])
+    said = []
+    pipeline(record, copy_paste_prob=0.5, copy_paste_classes=["Tram"], say=said.append)
+    assert "hold no Tram to learn: left out of copy_paste_classes" in said[0]
+    assert said[1].startswith("warning: copy-paste is off: of Tram") and len(said) == 2
 
 
 def test_all_ops_together_keep_boxes_inside(augmented):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.tfrecord import Annotation, make_example
-from efficientdet.errors import UsageError, UserError
+from efficientdet.errors import UserError
 from efficientdet.input.donors import Donors
 from efficientdet.input.records import RecordIndex, RecordObjects
 
@@ -103,6 +103,11 @@ def test_each_class_is_drawn_equally_often():
     assert len({int(number) for number, _, _ in draws}) == 10
 
 
-def test_no_donor_is_an_error():
-    with pytest.raises(UsageError, match="copy_paste_classes=.*Tram"):
-        Donors([record((FREE, 1, "Car"))], ["Tram"])
+def test_no_donor_is_none():
+    assert not Donors([record((FREE, 1, "Car"))], ["Tram"])
+    assert not Donors([record((FREE, 1, "Car"))], [])
+
+
+def test_wanted_objects_are_learnt_ones_of_the_named_types():
+    one = record((FREE, 1, "Car"), (APART, 3, "Cyclist"), (APART, -1, "Cyclist"))
+    np.testing.assert_array_equal(one.wanted(["cyclist", "Car"]), [2, 1, 0])
