@@ -52,6 +52,41 @@ def test_crop_keeps_classes_when_any_share_will_do():
     np.testing.assert_array_equal(out, [(0, 9, 10, 10)])
 
 
+SIDE, PLACE = st.floats(0.5, 1.0), st.floats(0.0, 1.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    row=st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(17, 20), st.integers(34, 40)),
+    ops=st.lists(
+        st.sampled_from(["hflip", "resize"]) | st.tuples(SIDE, SIDE, PLACE, PLACE),
+        min_size=2,
+        max_size=5,
+    ),
+)
+def test_whatever_was_done_a_positive_shows_its_share_of_the_whole(row, ops):
+    """`full` follows the object uncut, in float64; the window of a crop is `corner` and `size`."""
+    sample = Sample.uncut(IMAGE, boxes(row), classes(1))
+    full = np.array(row, np.float64)
+    for op in ops:
+        height, width = sample.image.shape[:2]
+        if op == "hflip":
+            sample = geometry.hflip(sample)
+            full = np.array([full[0], width - full[3], full[2], width - full[1]])
+        elif op == "resize":
+            sample = geometry.resize(sample, tf.constant([height + 7, width * 2]))
+            full *= np.tile([(height + 7) / height, 2], 2)
+        else:
+            size = np.maximum(np.array([height, width]) * op[:2], 1).astype(int)
+            corner = (np.array([height, width]) - size) * op[2:] // 1
+            sample = geometry.crop(sample, corner, size, min_visible=0.3)
+            full -= np.tile(corner, 2)
+    area = (full[2] - full[0]) * (full[3] - full[1])
+    np.testing.assert_allclose(sample.whole, area, rtol=1e-4)
+    shown = geometry.area(sample.boxes).numpy() / area
+    assert (shown[sample.classes.numpy() == 1] >= 0.3 - 1e-4).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     corner=st.tuples(st.integers(0, 19), st.integers(0, 39)),

@@ -24,7 +24,7 @@ from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
-    lr_factor=0.5, bad_streak=1, rollbacks=1, seconds=1.5, batch_size=4,
+    lr_factor=0.5, bad_streak=1, rollbacks=1, seconds=1.5, batch_size=4, max_seconds=60.0,
 )  # fmt: skip
 
 

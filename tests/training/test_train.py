@@ -143,3 +143,17 @@ def test_a_resumed_run_knows_whether_it_started_from_weights(tmp_path: Path, res
     train._resume_or_load(trainer, TrainOptions(str(tmp_path), "a.record"), run)
     assert names == ([{"a/kernel"}] if resumes else [])
     assert (tmp_path / REPORT_FILE).exists() == resumes
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("cosine", "comes down to 0 by then or by the end of epoch 300, whichever is nearer"),
+        ("polynomial", "comes down to 0 by then"),
+        ("stepwise", "lr_decay_method=stepwise does not heed it"),
+        ("constant", "lr_decay_method=constant does not heed it"),
+    ],
+)
+def test_a_limit_of_time_says_what_the_rate_does(method: str, told: str) -> None:
+    line = train._time_and_rate(Config(lr_decay_method=method), 480.0)
+    assert line.startswith("--max_train_minutes=480: ") and told in line and "\n" not in line
