@@ -23,13 +23,14 @@ START=$SECONDS
 
 if [ -n "${KITTI_ROOT:-}" ]; then
   made_up="" OUT_DIR="${OUT_DIR:-./kitti_out}" CKPT="${CKPT:-}" size=1280x384
-  recipe="$HERE/configs/kitti_$([ -n "$CKPT" ] && echo d0 || echo from_scratch).yaml"
-  epochs="${EPOCHS:-$(sed -n 's/^num_epochs: *\([0-9]*\).*/\1/p' "$recipe")}"
-  HPARAMS="$recipe,mixed_precision=True"
+  recipe="configs/kitti_$([ -n "$CKPT" ] && echo d0 || echo from_scratch).yaml"
+  epochs="${EPOCHS:-$(sed -n 's/^num_epochs: *\([0-9]*\).*/\1/p' "$HERE/$recipe")}"
+  HPARAMS="$HERE/$recipe,mixed_precision=True"
 else
   made_up=yes OUT_DIR="${OUT_DIR:-./quickstart_out}" CKPT="" size=448x144
   EPOCHS="${EPOCHS:-7}" BATCH="${BATCH:-8}" epochs="$EPOCHS"
-  HPARAMS="$HERE/configs/quickstart.yaml" KITTI_ROOT="$OUT_DIR/kitti"
+  recipe=configs/quickstart.yaml KITTI_ROOT="$OUT_DIR/kitti"
+  HPARAMS="$HERE/$recipe"
 fi
 export MODEL=efficientdet-d0 RECORDS="$OUT_DIR/records" MODEL_DIR="$OUT_DIR/efficientdet-d0"
 export CKPT HPARAMS EVAL_BATCH=4
@@ -56,7 +57,7 @@ say "4/7 inspect the records"
 "$PYTHON" "$HERE/inspect_tfrecord.py" --input="$RECORDS/train.record,$RECORDS/val.record" \
   --image_size="$size" --report="$OUT_DIR/data_report.html"
 
-say "5/7 train D0 for $epochs epochs, evaluating after each"
+say "5/7 train D0 for $epochs epochs, evaluating after each, by $recipe"
 EPOCHS="${EPOCHS:-}" bash "$HERE/scripts/train_and_eval.sh"
 
 say "6/7 resume for one more epoch, and evaluate"

@@ -146,7 +146,8 @@ def test_an_evaluation_asks_the_run_for_its_model(run: Run):
 
 
 def test_the_quickstart_on_kitti_draws_what_its_records_hold(run: Run):
-    _, calls = run("quickstart.sh", KITTI_ROOT="KIT")
+    said, calls = run("quickstart.sh", KITTI_ROOT="KIT")
+    assert any("150 epochs" in line and "configs/kitti_from_scratch.yaml" in line for line in said)
     assert not any("ImageSets" in call for call in calls)
     train, resume, evaluate, predict = (flags(call) for call in calls[-4:])
     assert train["hparams"] == FROM_SCRATCH
