@@ -163,11 +163,12 @@ def _right_scale(stored: StoredWeights, config: Config) -> str | None:
     if there is None:  # a published one has no config.yaml beside it, but a row in the table
         table = Config().override(MODELS.get(config.name, {}))
         there = {} if stored.is_own else level_scales(table)
-    right = here | {level: there[level] for level in here.keys() & there.keys()}
-    if all(math.isclose(here[level], right[level], rel_tol=1e-3) for level in here):
+    shared = here.keys() & there.keys()
+    if all(math.isclose(here[level], there[level], rel_tol=1e-3) for level in shared):
         return None
-    values = list(right.values())
-    return f"anchor_scale={'*'.join(map(str, values[:1] if len(set(values)) == 1 else values))}"
+    # A level that is new takes the scale of the nearest.
+    right = [there[min(there, key=lambda other: abs(other - level))] for level in here]
+    return f"anchor_scale={'*'.join(map(str, right[:1] if len(set(right)) == 1 else right))}"
 
 
 def _anchor_notes(config: Config, there: PyramidNames, right_scale: str | None) -> list[str]:
