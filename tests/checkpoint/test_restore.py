@@ -456,7 +456,7 @@ def test_a_run_is_evaluated_with_its_own_anchors(shared):
         pytest.skip("needs ../shared/runs/lite0_768x240")
     config = Config().override(load_yaml(folder / "config.yaml"))
     model = build_detector(config.override({"image_size": 64}))
-    load_weights(model, folder, config, lambda line: None, label_map=KITTI)
+    Detector(model, config).load(folder, KITTI)
     stock = config.override({"anchor_scale": 4.0})
     with pytest.raises(UserError, match="--hparams=anchor_scale=2.0"):
-        load_weights(model, folder, stock, lambda line: None, label_map=KITTI)
+        Detector(model, stock).load(folder, KITTI)
