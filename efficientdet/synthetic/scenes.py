@@ -49,8 +49,8 @@ _SCENE = (
     (street.pedestrian, 0.8, -9.6, 0.6, (13, 6, 35), 0.0, 2.0),
     (street.pedestrian, 0.8, 6.8, 0.6, (13, 6, 35), 0.0, 2.0),
     (street.pedestrian, 0.5, -1.5, 3.0, (13, 6, 35), 0.0, 2.0),
-    (street.clutter, 3.5, -11.2, 0.5, (20, 9, 60), AHEAD, 0.0),
-    (street.clutter, 3.5, 8.4, 0.5, (20, 9, 60), AHEAD, 0.0),
+    (street.clutter, 3.5, -11.2, 0.5, (32, 12, 60), AHEAD, 0.0),
+    (street.clutter, 3.5, 8.4, 0.5, (32, 12, 60), AHEAD, 0.0),
 )
 
 

@@ -22,6 +22,14 @@ Colour = tuple[int, int, int]
 Pair = tuple[float, float] | np.ndarray
 _DARK, _RIM, _GLASS, _SHADOW = (30, 30, 32), (150, 152, 156), (40, 48, 58), (48, 48, 50)
 _SKIN, _WHITE, _RED = (224, 186, 160), (250, 245, 215), (200, 25, 25)
+_PAINTS: list[Colour] = [
+    (38, 40, 44), (70, 74, 80), (150, 154, 158), (215, 216, 214), (238, 238, 234), (150, 30, 32),
+    (30, 55, 120), (60, 95, 150), (45, 75, 60), (180, 165, 130), (215, 150, 30),
+]  # fmt: skip
+_CLOTHES: list[Colour] = [
+    (40, 45, 60), (90, 92, 96), (180, 175, 165), (160, 40, 45), (50, 80, 140), (60, 110, 75),
+    (205, 160, 60), (230, 230, 230), (120, 75, 110),
+]  # fmt: skip
 _SQUARE = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
 _CIRCLE = np.array([(math.cos(a), math.sin(a)) for a in (np.arange(14) + 0.5) * math.pi / 7])
 
@@ -98,7 +106,7 @@ class Canvas:
 def car(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> Figure:
     """A painted body on wheels under a cabin with windows; red lights behind, white ones ahead."""
     height, width, length = rng.normal((1.53, 1.63, 3.88), (0.1, 0.07, 0.3))
-    end, side, waist, paint = length / 2, width / 2, 0.62 * height, _colour(rng)
+    end, side, waist, paint = length / 2, width / 2, 0.62 * height, _one_of(rng, _PAINTS)
     rear = rng.uniform(-0.95, -0.65) * end  # of the cabin: hatchback or saloon
     body = _block((-end, end, -side, side, 0.2), (-end, end, -side, side, waist), paint)
     roof = (rear + 0.3, 0.1 * end, -0.8 * side, 0.8 * side, height)
@@ -132,7 +140,7 @@ def cyclist(rng: np.random.Generator, x: float, z: float, rotation_y: float) -> 
     height, length = rng.normal((1.74, 1.76), 0.07)
     hub, crank, saddle, head = length / 2 - 0.34, (0, 0, 0.3), (-0.22, 0, 0.92), (0.36, 0, 0.82)
     hands = [(0.4, 0.26, 1.02), (0.4, -0.26, 1.02)]
-    parts, paint = _rods(hands, _DARK, 0.03), _colour(rng)
+    parts, paint = _rods(hands, _DARK, 0.03), _one_of(rng, _PAINTS)
     for end in (-hub, hub):
         wheel = [(end + 0.3 * u, 0, 0.34 + 0.3 * v) for u, v in (*_CIRCLE, _CIRCLE[0])]
         parts += _rods(wheel, _DARK, 0.04)
@@ -176,7 +184,7 @@ def backdrop(rng: np.random.Generator) -> Figure:
 
 def _house(rng: np.random.Generator, plan: tuple, front: int) -> list[Part]:
     """A block, with windows on one of its walls."""
-    storeys, colour = rng.integers(2, 5), _colour(rng, 80)
+    storeys, colour = rng.integers(2, 5), _shade(rng.integers(95, 215) * rng.uniform(0.85, 1, 3), 1)
     parts = _block((*plan, 0), (*plan, 3 * storeys), colour)
     for u, v in itertools.product((np.arange(4) + 0.5) / 4, (np.arange(storeys) + 0.6) / storeys):
         parts.append(_on(parts[front], (u, v), (0.06, 0.25 / storeys), _shade(colour, 0.5)))
@@ -185,7 +193,8 @@ def _house(rng: np.random.Generator, plan: tuple, front: int) -> list[Part]:
 
 def _person(rng: np.random.Generator, hip: tuple, neck: tuple, *limbs: list[tuple]) -> list[Part]:
     """Legs, arms, trunk and head; `limbs` are the knees, the feet and the hands."""
-    shirt, trousers, skin = _colour(rng), _colour(rng), _shade(_SKIN, rng.uniform(0.5, 1))
+    shirt, trousers = _one_of(rng, _CLOTHES), _one_of(rng, _CLOTHES[:3])
+    skin = _shade(_SKIN, rng.uniform(0.5, 1))
     shoulder, head = np.add(neck, (0, 0, 0.08)), np.add(neck, (0.06, 0, 0.28))
     parts = []
     for light, knee, foot, hand in zip((0.8, 1), *limbs, strict=True):
@@ -233,8 +242,12 @@ def _faces_us(outline: np.ndarray) -> bool:
     return (x1 - x0) * (y2 - y1) < (y1 - y0) * (x2 - x1)
 
 
-def _colour(rng: np.random.Generator, darkest: int = 30) -> Colour:
-    return _shade(rng.integers(darkest, 225) + rng.integers(-28, 28, 3), 1)
+def _one_of(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    return colours[rng.integers(len(colours))]
+
+
+def _colour(rng: np.random.Generator) -> Colour:
+    return _shade(rng.integers(30, 225) + rng.integers(-28, 28, 3), 1)
 
 
 def _shade(colour: Sequence[float] | np.ndarray, light: float) -> Colour:
