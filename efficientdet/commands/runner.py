@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if shutil.which("nvidia-smi") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from efficientdet import installed  # isort: skip  # noqa: F401 (before what may be missing)
+from efficientdet.commands import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
 from efficientdet.console import log_to_console
