@@ -17,7 +17,7 @@ from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
-from efficientdet.inference.prediction import predict
+from efficientdet.inference.prediction import PredictOptions, predict
 from efficientdet.run.directory import RunDirectory
 
 TRAIN = ("--model_dir=run", "--train_file_pattern=train.record")
@@ -96,8 +96,10 @@ DRIVER = """
 import json, sys
 from absl import flags
 from efficientdet import main
+from efficientdet.console import log_to_console
 from efficientdet.errors import UserError
 from absl.testing import flagsaver
+log_to_console()
 ends = []
 for words in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
@@ -168,11 +170,7 @@ def test_a_state_that_does_not_fit_is_told_before_anything_slow(folder: Path) ->
 
 def test_prediction_without_a_run_is_told_before_anything_else(folder: Path) -> None:
     with pytest.raises(UserError, match="new: no checkpoint to predict with .*; train first, or "):
-        predict(
-            str(folder / "new"), model_name=None, overrides={}, ckpt=None, ckpt_classes="auto",
-            images="no/such", image_list=None, output_dir="found", min_score=None, max_images=None,
-            batch_size=1,
-        )  # fmt: skip
+        predict(PredictOptions(str(folder / "new"), "no/such"))
 
 
 def test_the_line_is_the_last_and_there_is_no_traceback(root: Path, folder: Path) -> None:

@@ -78,7 +78,7 @@ def test_losses_do_not_depend_on_the_batch(records, detector):
 
 def test_every_metric_is_known_before_the_first_evaluation(records, detector):
     one = validator(records, 1, num_images=1)
-    assert set(one.metric_names) == one(detector).metrics.keys()
+    assert {*one.metric_names, "num_images"} == one(detector).metrics.keys()
     plain = CONFIG.override({"iou_loss_type": None})
     one = Validator(records, plain, 1, num_images=1, console=Console(quiet=True))
     assert "val_box_iou_loss" not in one.metric_names
@@ -141,7 +141,7 @@ def test_detection_halves_again_until_it_fits(records, model, device, said):
 def test_one_image_too_many_is_one_clear_line(records, model, device):
     device.most = 0
     with pytest.raises(UserError, match="single image of 96x64.*smaller image_size") as caught:
-        validator(records, 2, num_images=2)(Detector(model, CONFIG, lambda line: None))
+        validator(records, 2, num_images=2)(Detector(model, CONFIG))
     assert "\n" not in str(caught.value)
 
 

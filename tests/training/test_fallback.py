@@ -67,9 +67,11 @@ def test_every_rung_says_what_it_does() -> None:
         ({"is_training_bn": False}, True, False),
     ],
 )
-def test_batch_norm_is_decided_by_the_micro_batch(changes: dict, loaded: bool, decided) -> None:
-    said, config = [], Config(**changes)
-    after = decide_batch_norm(config, 8, loaded=loaded, say=said.append)
+def test_batch_norm_is_decided_by_the_micro_batch(
+    changes: dict, loaded: bool, decided: bool | None, said: list[str]
+) -> None:
+    config = Config(**changes)
+    after = decide_batch_norm(config, 8, loaded=loaded)
     assert after == dataclasses.replace(config, is_training_bn=decided)
     expected = "BatchNorm statistics are frozen: 4 images in a micro-batch are too few"
     assert said == [expected] * (after != config)

@@ -62,7 +62,7 @@ def test_measuring_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> No
             if len(batch["images"]) > 2:
                 raise MemoryError("injected")
 
-    monkeypatch.setattr("efficientdet.training.engine.TrainingEngine", TrainingEngine)
+    monkeypatch.setattr("efficientdet.training.memory.TrainingEngine", TrainingEngine)
     found = measure(Config(image_size="128x64"), [1, 2, 4, 8])
     assert found[2:] == [None, None]
     assert all(peak > 1e6 and rate > 0 for peak, rate in found[:2])

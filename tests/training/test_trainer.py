@@ -428,7 +428,8 @@ def test_a_checkpoint_that_lacks_variables_is_told(tmp_path: Path) -> None:
     stop_after(tmp_path, 2)
     run = Run(tmp_path)
     run.engine.state.load = lambda arrays: ["new/kernel", "new/bias"]
-    assert run.trainer.resume()
+    with listening(run.said):
+        assert run.trainer.resume()
     assert run.said == ["warning: the checkpoint lacks 2 variables, first new/kernel"]
 
 
@@ -436,7 +437,8 @@ def test_averages_that_begin_at_a_resume_are_no_warning(tmp_path: Path) -> None:
     stop_after(tmp_path, 2)
     run = Run(tmp_path)
     run.engine.state.load = lambda arrays: [f"{name}/{EMA}" for name in ("a/bias", "a/kernel")]
-    assert run.trainer.resume()
+    with listening(run.said):
+        assert run.trainer.resume()
     assert run.said == [
         "the checkpoint has no moving average of 2 variables: it begins at their present values"
     ]

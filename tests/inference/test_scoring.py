@@ -8,16 +8,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from efficientdet.run_directory import RunDirectory
-from efficientdet.training.checkpoints import Checkpoints, Progress
-from efficientdet.training.metrics_log import MetricsLog
 from tensorflow.core.util import event_pb2
 
 from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
-from efficientdet.training import scoring
+from efficientdet.inference import scoring
+from efficientdet.inference.scoring import EvaluateOptions
+from efficientdet.run.checkpoints import CheckpointManager, Progress
+from efficientdet.run.directory import RunDirectory
+from efficientdet.run.metrics_log import MetricsLog
 
 PICTURES = {"predicted_and_true": np.zeros((8, 8, 3), np.uint8)}
 
@@ -31,7 +32,7 @@ class Run:
 
     def __init__(self, path: Path, said: list[str]):
         self.path, self.said = path, said
-        self.checkpoints = Checkpoints(path, keep=2)
+        self.checkpoints = CheckpointManager(path, keep=2)
         self.write("AP")
         self.num_images, self.meanwhile = 9, lambda: None
 
@@ -45,12 +46,7 @@ class Run:
         self.checkpoints.save({"weight": np.array(ap)}, progress)
 
     def evaluate(self, **how: object) -> None:
-        defaults = {
-            "model_name": None, "overrides": {}, "val_pattern": "val.record",
-            "label_map_path": None, "ckpt": None, "ckpt_classes": "auto", "batch_size": 1,
-            "eval_samples": None, "watch_seconds": None,
-        }  # fmt: skip
-        scoring.evaluate(str(self.path), **(defaults | how))
+        scoring.evaluate(EvaluateOptions(str(self.path), "val.record", **how))
 
     def lines(self) -> list[tuple[int, float, float]]:
         """(step, epoch, AP) of every line that the evaluator wrote."""
@@ -71,32 +67,37 @@ class Run:
         return [path.name for path in (self.path / "archive").glob("*.index")]
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The network is left out: an evaluation reads its AP from the checkpoint."""
-    said: list[str] = []
-    run, model = Run(tmp_path / "run", said), SimpleNamespace(weight=0.0)
+class Detector:
+    """The network is left out: the AP is the checkpoint's weight."""
 
-    def load(model: SimpleNamespace, path: str | Path, *args: object, **how: object) -> None:
-        model.weight = float(tf.train.load_checkpoint(str(path)).get_tensor("weight"))
+    def load(self, path: str | Path, *how: object) -> None:
+        self.weight = float(tf.train.load_checkpoint(str(path)).get_tensor("weight"))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Run:
+    """An evaluation reads its AP from the checkpoint."""
+    run = Run(tmp_path / "run", said)
+
+    def load_detector(config: Config, path: str | Path, *how: object) -> Detector:
+        detector = Detector()
+        detector.load(path)
+        return detector
 
     class Evaluation:
         def __init__(self, validator: object, folder: Path):
             self.kept = (folder / "thresholds.json",)
 
-        def __call__(self, model: SimpleNamespace, *args: object) -> SimpleNamespace:
+        def __call__(self, detector: Detector, checkpoint: str | Path) -> SimpleNamespace:
             run.meanwhile()
             self.kept[0].parent.mkdir(exist_ok=True)
-            self.kept[0].write_text(str(args[-1]))
-            metrics = {"AP": model.weight, "num_images": run.num_images}
+            self.kept[0].write_text(str(checkpoint))
+            metrics = {"AP": detector.weight, "num_images": run.num_images}
             return SimpleNamespace(metrics=metrics, pictures=PICTURES)
 
     records = SimpleNamespace(label_map=LabelMap.kitti(), num_examples=9)
-    monkeypatch.setattr(scoring, "printer", lambda console: said.append)
     monkeypatch.setattr(scoring.RecordSet, "open", lambda *args: records)
-    monkeypatch.setattr(scoring, "load_model", lambda *args: model)
-    monkeypatch.setattr(scoring, "load_weights", load)
-    monkeypatch.setattr(scoring, "Detector", lambda *args: SimpleNamespace(values=()))
+    monkeypatch.setattr(scoring, "load_detector", load_detector)
     monkeypatch.setattr(scoring, "EpochEvaluation", Evaluation)
     validator = SimpleNamespace(metric_names=["AP", "AP50"])
     monkeypatch.setattr(scoring, "Validator", lambda *args, **how: validator)
@@ -144,13 +145,13 @@ def test_a_watch_draws_the_curve(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
             lambda: run.save(12, 0.3))  # fmt: skip
     monkeypatch.setattr(scoring.time, "sleep", watching(*said))
     with pytest.raises(Killed):
-        run.evaluate(watch_seconds=180)
+        run.evaluate(watch=True)
     with (run.path / "eval" / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "eval", "st')  # killed while it wrote
     run.save(16, 0.2)
     monkeypatch.setattr(scoring.time, "sleep", watching())
     with pytest.raises(Killed):
-        run.evaluate(watch_seconds=180)
+        run.evaluate(watch=True)
     assert run.lines() == [(4, 1.0, 0.1), (8, 2.0, 0.4), (12, 3.0, 0.3), (16, 4.0, 0.2)]
     assert sorted(run.points()) == [4, 8, 12, 16]
     assert run.best == ["model.ckpt-8.index"]
@@ -168,16 +169,16 @@ def test_training_drops_what_is_evaluated(run: Run) -> None:
 def test_training_drops_what_was_about_to_be_read(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = scoring.load_weights
+    load = scoring.load_detector
 
-    def late(model: object, path: Path, *args: object, **how: object) -> None:
+    def late(config: Config, path: Path, *how: object) -> Detector:
         if path.name == "model.ckpt-4":
             run.save(8, 0.2)
             run.save(12, 0.3)
             raise UserError(f"{path}: no such file")
-        load(model, path)
+        return load(config, path)
 
-    monkeypatch.setattr(scoring, "load_weights", late)
+    monkeypatch.setattr(scoring, "load_detector", late)
     run.save(4, 0.1)
     run.evaluate()
     assert run.lines() == [(12, 3.0, 0.3)]
@@ -188,7 +189,7 @@ def test_a_damaged_checkpoint_is_an_error(run: Run, monkeypatch: pytest.MonkeyPa
     def fail(*args: object, **how: object) -> None:
         raise UserError("damaged")
 
-    monkeypatch.setattr(scoring, "load_weights", fail)
+    monkeypatch.setattr(scoring, "load_detector", fail)
     run.save(4, 0.1)
     with pytest.raises(UserError, match="damaged"):
         run.evaluate()
@@ -209,7 +210,7 @@ def test_another_checkpoint_leaves_curve_and_archive_alone(run: Run, name: str) 
     archived = tf.train.load_checkpoint(str(run.path / "archive" / "model.ckpt-4"))
     assert archived.get_tensor("weight") == 0.1
     assert run.said[-1] == (
-        f"{ckpt} was not trained in {run.path}: it gets no part in its curve and archive"
+        f"{ckpt} was not trained in {run.path}: no part in its curve and archive"
     )
 
 
@@ -233,7 +234,7 @@ def test_a_part_is_on_the_curve_until_all_are_evaluated(run: Run) -> None:
 def test_the_best_metric_of_an_evaluation(run: Run) -> None:
     run.save(4, 0.1)
     with pytest.raises(UsageError, match="--best_metric=mAP: these validation records have no"):
-        run.evaluate(overrides={"best_metric": "mAP"})
+        run.evaluate(hparams={"best_metric": "mAP"})
     run.write("kitti/moderate_R40")
     run.evaluate()  # the run's metric is none of these records: the curve goes on
     assert run.lines() == [(4, 1.0, 0.1)] and not run.best
