@@ -51,7 +51,7 @@ def test_what_the_user_says_stands(advprop: Path, said):
 def test_a_run_hands_its_scaling_on(tmp_path: Path, name: str):
     D0.override({"mean_rgb": HALF, "learning_rate": 9.0}).save(tmp_path / "config.yaml")
     (tmp_path / "archive").mkdir()
-    config = configure(D0, {}, str(tmp_path / name), print)
+    config = configure(D0, {}, str(tmp_path / name))
     assert config.mean_rgb == HALF and config.learning_rate == D0.learning_rate
 
 

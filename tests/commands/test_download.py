@@ -221,7 +221,7 @@ def test_a_server_without_the_file_is_named(root, tmp_path, bucket):
 
 
 def test_it_needs_only_the_standard_library(root):
-    code = "import sys; from efficientdet.checkpoint import download; print(*sys.modules)"
+    code = "import sys; from efficientdet.commands import download; print(*sys.modules)"
     python = Path(sys.executable)
     done = subprocess.run([python, "-S", "-c", code], cwd=root, capture_output=True, text=True)
     assert not done.returncode, done.stderr

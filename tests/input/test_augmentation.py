@@ -94,7 +94,7 @@ def test_boxes_follow_the_paint(name, seed):
 
 @pytest.mark.parametrize("name", OPS)
 def test_frames_without_objects_pass(name):
-    image, boxes, classes, _ = OPS[name](sample(), tf.constant([3, 4]))
+    image, boxes, classes, *_ = OPS[name](sample(), tf.constant([3, 4]))
     assert len(boxes) == len(classes) and boxes.shape[1] == 4
     assert np.isfinite(np.asarray(image, np.float32)).all()
 
@@ -105,7 +105,7 @@ def test_ignore_regions_move_with_the_picture_and_stay_ignored(name):
     frame = frame._replace(classes=tf.constant([1, IGNORE]))
     for seed in range(6):
         moved = OPS[name](frame, tf.constant([seed, 0]))
-        image, boxes, classes, _ = (np.asarray(part) for part in moved)
+        image, boxes, classes, *_ = (np.asarray(part) for part in moved)
         assert 2 not in classes
         if (classes == IGNORE).sum() == 1 and 1 in classes:
             np.testing.assert_allclose(boxes[classes == IGNORE][0], seen(image, 1), atol=2.5)
@@ -211,7 +211,7 @@ def test_scale_covers_its_range():
 def test_crop_keeps_its_object_whole(seed, top, left, height, width):
     box = (top, left, min(top + height, HEIGHT), min(left + width, WIDTH))
     cropped = augmentation.random_crop(sample(box), tf.constant([seed, 0]))
-    image, boxes, classes, _ = cropped
+    image, boxes, classes, *_ = cropped
     assert classes.numpy().tolist() == [1]
     side = boxes[0, 2:] - boxes[0, :2]
     np.testing.assert_allclose(side, [box[2] - box[0], box[3] - box[1]])
@@ -299,7 +299,7 @@ def test_mosaic_shows_four_frames_with_their_boxes(seed):
     frames = [sample(box, classes=[1], colour=i) for i in range(3)]
     frames.append(sample(box, classes=[1], size=(50, 150)))
     mixed = augmentation.mosaic(frames, tf.constant([seed, 7]))
-    image, boxes, classes, _ = (np.asarray(part) for part in mixed)
+    image, boxes, classes, *_ = (np.asarray(part) for part in mixed)
     assert image.shape == (HEIGHT, WIDTH, 3) and image.dtype == np.uint8
     assert len(classes) == 4
     for i, (top, left, bottom, right) in enumerate(np.round(boxes).astype(int)):

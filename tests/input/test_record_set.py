@@ -104,7 +104,10 @@ def test_names_in_the_records_are_held_against_the_label_map(folder: Path, label
 COMMANDS = """
 from absl import flags
 from efficientdet import main
+from efficientdet.console import log_to_console
 from efficientdet.errors import UserError
+
+log_to_console()
 
 for words in {words!r}:
     flags.FLAGS.unparse_flags()
