@@ -14,7 +14,7 @@ from efficientdet.inference.detector import Detector
 from efficientdet.inference.precision import compute_policy
 from efficientdet.model import freeze
 from efficientdet.model.detector import build_detector, part_of
-from efficientdet.training.fallback import decide_batch_norm, next_rung
+from efficientdet.training.fallback import decide_batch_norm, next_fallback
 from efficientdet.training.optimizers import make_optimizer
 from efficientdet.training.train_state import TrainState
 from efficientdet.training.train_step import TrainStep
@@ -29,7 +29,7 @@ class TrainingEngine:
 
     Args:
         config: with `is_training_bn` decided for its micro-batch.
-        changed: receives the config when the ladder changed it.
+        changed: receives the config when a lack of memory changed it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TrainingEngine:
     def started_from(self, restored: Collection[str] | None) -> None:
         """Says which variables began with a checkpoint's values; None: the run began at random.
 
-        BatchNorms that are not among them are never frozen, and the ladder may freeze the others.
+        BatchNorms that are not among them are never frozen; a fallback may freeze the others.
         """
         if restored != self._restored:
             self._restored = restored
@@ -93,10 +93,10 @@ class TrainingEngine:
     def update(
         self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
     ) -> dict[str, float]:
-        """One step, see `TrainStep`; on out-of-memory the ladder is taken and the step redone.
+        """One step, see `TrainStep`; on out-of-memory a fallback is taken and the step redone.
 
         Raises:
-            UserError: it does not fit even with all that the ladder has.
+            UserError: it does not fit even with every fallback.
         """
         while True:
             try:
@@ -156,15 +156,15 @@ class TrainingEngine:
         return fits
 
     def _make_room(self, batch_size: int) -> None:
-        rung = next_rung(self.config, batch_size)
-        if rung is None:
+        fallback = next_fallback(self.config, batch_size)
+        if fallback is None:
             raise UserError(
                 f"out of memory with {self.config.name} at {self.config.image_size}, micro-batch "
                 f"{batch_size // self.config.grad_accum_steps}, mixed precision and remat on: "
                 "take a smaller image_size or model "
                 "(`python -m efficientdet.commands.memory` prints what fits)"
             )
-        changes, line = rung
+        changes, line = fallback
         logger.info(f"out of memory: {line}; the step is done again")
         arrays = self.state.arrays()
         self.config = decide_batch_norm(

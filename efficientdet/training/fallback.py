@@ -1,4 +1,4 @@
-"""What fits on the device: the ladder that is taken when a step runs out of memory."""
+"""What fits on the device: what is given up, one after the other, when a step runs out of memory."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ FROZEN_BN_BELOW = 8  # images in a micro-batch
 
 
 def decide_batch_norm(config: Config, batch_size: int, *, loaded: bool) -> Config:
-    """Freezes BatchNorm statistics where nobody said what to do; at the start and at every rung.
+    """Freezes BatchNorm statistics where nobody said what to do; at the start and at every fallback.
 
     Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
     micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
@@ -30,7 +30,7 @@ def decide_batch_norm(config: Config, batch_size: int, *, loaded: bool) -> Confi
     return dataclasses.replace(config, is_training_bn=False)
 
 
-def next_rung(config: Config, batch_size: int) -> tuple[dict[str, Any], str] | None:
+def next_fallback(config: Config, batch_size: int) -> tuple[dict[str, Any], str] | None:
     """The next way to need less memory at the same effective batch.
 
     Args:

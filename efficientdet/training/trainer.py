@@ -76,7 +76,7 @@ class Trainer:
 
     @property
     def config(self) -> Config:
-        """The engine's; the ladder may change it on the way."""
+        """The engine's; a fallback may change it on the way."""
         return self.engine.config
 
     def resume(self) -> bool:

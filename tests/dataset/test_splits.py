@@ -59,6 +59,10 @@ def test_both_sides_have_the_same_classes():
     assert abs(shares[4] - 0.2) < 0.06
 
 
+def test_the_table_holds_what_the_search_finds():
+    assert splits.drive_split() == splits.search_drives(0.2, 0)
+
+
 def test_another_fraction_is_met_exactly():
     train, val = splits.split_frames(ALL, "drive", val_fraction=0.3, seed=3)
     assert len(val) == round(0.3 * 7481)

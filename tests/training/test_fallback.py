@@ -1,4 +1,4 @@
-"""The ladder: every rung needs less memory, none changes the effective batch."""
+"""Out of memory: every fallback needs less memory, none changes the effective batch."""
 
 import dataclasses
 
@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from efficientdet import backend
 from efficientdet.config import Config
-from efficientdet.training.fallback import decide_batch_norm, next_rung
+from efficientdet.training.fallback import decide_batch_norm, next_fallback
 
 
 def climb(config: Config, batch_size: int) -> list[dict]:
-    """The changes of all rungs, until nothing is left."""
+    """The changes of all fallbacks, until nothing is left."""
     changes = []
-    while rung := next_rung(config, batch_size):
-        changes.append(rung[0])
-        config = dataclasses.replace(config, **rung[0])
+    while fallback := next_fallback(config, batch_size):
+        changes.append(fallback[0])
+        config = dataclasses.replace(config, **fallback[0])
     return changes
 
 
@@ -50,9 +50,9 @@ def test_every_micro_batch_is_of_one_size_and_smaller_than_before(batch_size: in
     assert steps == sorted(set(steps)) and steps[-1] == batch_size
 
 
-def test_every_rung_says_what_it_does() -> None:
+def test_every_fallback_says_what_it_does() -> None:
     config = Config(grad_checkpoint=True, grad_accum_steps=2)
-    assert next_rung(config, 8)[1] == (
+    assert next_fallback(config, 8)[1] == (
         "grad_accum_steps=4: micro-batches of 2, still 8 images an update"
     )
 

@@ -173,7 +173,7 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(
 
 
 @pytest.mark.parametrize(("loaded", "frozen"), [(True, False), (False, None)])
-def test_every_rung_decides_about_batch_norm_again(
+def test_every_fallback_decides_about_batch_norm_again(
     loaded: bool, frozen: bool | None, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     """Eight images at a time are enough for statistics, four are not."""
@@ -232,7 +232,7 @@ def test_a_new_level_of_a_network_from_a_checkpoint(tmp_path: Path) -> None:
     _assert_close(_weights(engine), _weights(resumed), 0.0)
 
 
-def test_no_rung_left_is_one_clear_line() -> None:
+def test_no_fallback_left_is_one_clear_line() -> None:
     engine = TrainingEngine(_config(grad_checkpoint=True))
 
     def out_of_memory(*args, **kwargs):
