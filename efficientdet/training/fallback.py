@@ -1,4 +1,4 @@
-"""What fits on the device: what is given up, one after the other, when a step runs out of memory."""
+"""What fits on the device: what is given up, one by one, when a step runs out of memory."""
 
 import dataclasses
 import logging
@@ -13,7 +13,7 @@ FROZEN_BN_BELOW = 8  # images in a micro-batch
 
 
 def decide_batch_norm(config: Config, batch_size: int, *, loaded: bool) -> Config:
-    """Freezes BatchNorm statistics where nobody said what to do; at the start and at every fallback.
+    """Freezes BatchNorm statistics where nobody said what to do; at the start, at every fallback.
 
     Statistics of a few images are noise. Those of a loaded checkpoint are better as long as the
     micro-batch is small; a random network has none worth keeping. (None stays None otherwise: then
