@@ -72,14 +72,6 @@ class Manifest:
     converter: str = ""
     format_version: int = FORMAT_VERSION
 
-    def label_counts(self) -> dict[int, int]:
-        """Id 1..K -> objects that training learns from."""
-        counts = dict.fromkeys(self.label_map.names, 0)
-        for name, count in self.class_counts.items():
-            if label := self.label_map.id_of(name):
-                counts[label] += count - self.ignored_counts.get(name, 0)
-        return counts
-
     @property
     def origin(self) -> str:
         """How the frames were chosen, in a few words."""

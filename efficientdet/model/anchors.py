@@ -39,12 +39,6 @@ class Anchors:
         return [feature_size(self.image_hw, level) for level in self.levels]
 
     @cached_property
-    def num_per_level(self) -> list[int]:
-        """How many rows of `boxes` belong to each level, finest first."""
-        per_position = self.num_scales * len(self.aspects)
-        return [h * w * per_position for h, w in self.feature_sizes]
-
-    @cached_property
     def boxes(self) -> np.ndarray:
         """float32 [A, 4]; anchors reach over the image's edges."""
         levels = zip(self.feature_sizes, self.scales, strict=True)

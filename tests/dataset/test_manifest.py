@@ -41,10 +41,6 @@ def test_there_and_back(tmp_path):
     assert made.shards_exist(tmp_path)
 
 
-def test_training_counts_follow_the_label_map(tmp_path):
-    assert manifest([]).label_counts() == {1: 11, 2: 3}
-
-
 def test_no_manifest_is_none(tmp_path):
     (tmp_path / "other.record").write_bytes(b"")
     assert Manifest.read(tmp_path / "other.record") is None
