@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road in one command: install, convert, inspect, train, evaluate, resume, draw.
 #
-#   bash scripts/quickstart.sh                       on a small made-up KITTI set, 5 to 8 minutes
+#   bash scripts/quickstart.sh                       on a small made-up KITTI set, about 6 minutes
 #   KITTI_ROOT=/path bash scripts/quickstart.sh      on your KITTI folder (holds training/image_2)
 #
 # Knobs (environment variables) and their defaults:
