@@ -134,7 +134,8 @@ class Validator:
         evaluated.result.print_table(self._console)
         losses = {k: v for k, v in evaluated.metrics.items() if k.startswith("val_")}
         text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        self._console.print(f"{len(self.truths)} images, split {self._split}: {text}")
+        summary = f"{len(self.truths)} images, split {self._split}: {text}"
+        self._console.print(summary, soft_wrap=True)  # a value stays beside its name
 
     def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
         """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.

@@ -47,7 +47,6 @@ class OpenedRun:
     Attributes:
         batch_size: images an update; None: the most that fits, a multiple of `batch_unit`.
         evaluation: None: never.
-        is_resumed: there is a checkpoint to go on from.
     """
 
     directory: RunDirectory
@@ -58,7 +57,6 @@ class OpenedRun:
     batch_size: int | None
     batch_unit: int
     evaluation: EpochEvaluation | None
-    is_resumed: bool
 
 
 def train(options: TrainOptions) -> None:
@@ -110,7 +108,7 @@ def open_run(options: TrainOptions) -> OpenedRun:
         check_metric(config.best_metric, validator.metric_names)
         evaluation = EpochEvaluation(validator, directory.path / "eval")
     return OpenedRun(
-        directory, records, label_map, config, checkpoints, batch_size, unit, evaluation, is_resumed
+        directory, records, label_map, config, checkpoints, batch_size, unit, evaluation
     )
 
 
