@@ -68,7 +68,8 @@ def main() -> None:
             data_report.write_html(Path(FLAGS.report), report, anchors)
         console.print(f"Report: {FLAGS.report}")
     if not report.ok:
-        raise UserError(f"{len(report.problems)} problems\n{report.text()}")
+        found = len(report.problems)
+        raise UserError(f"{found} problem{'s' * (found > 1)}\n{report.text()}")
     console.print(f"OK: {report.num_examples} records, nothing wrong")
 
 
