@@ -1,27 +1,52 @@
 """Write beside the target, then rename: a reader never sees half a file."""
 
+import contextlib
+import errno
+import hashlib
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
+
+_OWNER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.tmp")
+_swept: set[Path] = set()  # folders that this process has looked through
 
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path in the target's folder; renames it to `target` on success.
 
-    The folder is made if it is missing. On an exception the temporary file is removed and `target`
-    stays as it was. The temporary name holds the process id, so that two runs never share one.
+    The folder is made if it is missing; a symbolic link is written through. On an exception the
+    temporary file is removed and `target` stays as it was. What dead processes left in the folder
+    is removed when a process first writes there.
+
+    Raises:
+        OSError: names the target, also where the error itself named no file (a full disk), or the
+            temporary one; at once where the target is a folder, a pipe or a device.
     """
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target = temporary = Path(target)
     try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        target = _writable(target)
+        temporary = temporary_beside(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in _swept:
+            _swept.add(target.parent)
+            remove_stale(target.parent)
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:  # numpy's, on a full disk: a text alone
+            raise OSError(errno.EIO, str(error), str(target)) from error
+        if error.filename in (None, str(temporary)):
+            error.filename = str(target)
+        raise
 
 
 @contextmanager
@@ -30,3 +55,57 @@ def atomic_open(target: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     with atomic_path(target) as temporary, temporary.open(mode, **text) as file:
         yield file
+
+
+def temporary_beside(target: Path) -> Path:
+    """`.NAME.HOST-PID.tmp`: two runs never share one, on one host or on a network disk."""
+    return target.with_name(f".{target.name}.{_host()}-{os.getpid()}.tmp")
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes the temporary files in `folder` whose process is dead; never raises.
+
+    Those of other hosts stay, and those of processes that live. Names without a host
+    (`.NAME.PID.tmp`, from before it was told) are taken for this host's.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.tmp"):
+            owner = _OWNER.fullmatch(path.name)
+            if owner and owner["host"] in (None, _host()) and _is_dead(int(owner["pid"])):
+                with contextlib.suppress(OSError):  # a folder, or another user's
+                    path.unlink()
+
+
+def _writable(target: Path) -> Path:
+    """The file behind a link; raises OSError where it is none and cannot become one."""
+    if target.is_symlink():
+        target = Path(os.path.realpath(target))
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(target))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "not a regular file, so it is not replaced", str(target))
+    return target
+
+
+@cache
+def _host() -> str:
+    """Eight hexadecimal digits: of the host's name, and of its namespace of process ids.
+
+    Containers may share the name, but not the processes.
+    """
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):  # no /proc
+        name += os.readlink("/proc/self/ns/pid")  # noqa: PTH115 (no path, `pid:[4026531836]`)
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False

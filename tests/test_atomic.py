@@ -1,14 +1,19 @@
 """A reader sees the old file or the new one, never half of it."""
 
+import contextlib
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from efficientdet.atomic import atomic_open, atomic_path
+from efficientdet import atomic
+from efficientdet.atomic import atomic_open, atomic_path, remove_stale, temporary_beside
 
 
 def test_the_folder_is_made_and_only_the_target_is_left(tmp_path: Path) -> None:
@@ -57,3 +62,114 @@ def test_kill_9_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code], check=False)
     assert result.returncode == -signal.SIGKILL
     assert target.read_text() == "old"
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def _name(text: str, pid: int) -> str:
+    """The temporary name of another process of this host."""
+    return temporary_beside(Path(text)).name.replace(f"-{os.getpid()}.", f"-{pid}.")
+
+
+def test_what_dead_processes_left_goes_and_nothing_else(tmp_path: Path, dead: int) -> None:
+    left = [_name("a.record", dead), _name("한국.json", dead), f".a.record.{dead}.tmp"]
+    kept = [
+        _name("a.record", os.getpid()),
+        _name("a.record", os.getppid()),
+        _name("a.record", 1),  # alive, and perhaps another user's
+        f".a.record.{os.getpid()}.tmp",
+        f".a.record.0123abcd-{dead}.tmp",  # another host's
+        f"a.record.{dead}.tmp",  # not hidden
+        ".a.record.tmp",
+        f".a.{'9' * 30}.tmp",
+        f".a.{dead}.tmp.txt",
+    ]
+    for name in left + kept:
+        (tmp_path / name).write_bytes(b"half")
+    deeper = tmp_path / "folder" / left[0]
+    deeper.parent.mkdir()
+    deeper.write_bytes(b"half")
+    (tmp_path / _name("folder", dead)).mkdir()
+    remove_stale(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*kept, "folder", _name("folder", dead)]
+    )
+    assert deeper.exists()
+    remove_stale(tmp_path / "no such folder")
+
+
+def test_the_first_write_into_a_folder_sweeps_it(tmp_path: Path, dead: int) -> None:
+    left = tmp_path / _name("other.txt", dead)
+    left.write_bytes(b"half")
+    with atomic_open(tmp_path / "a.txt") as file:
+        file.write("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_hosts_and_process_namespaces_have_names_of_their_own(monkeypatch) -> None:
+    names = set()
+    for host, namespace in (("a", "pid:[1]"), ("b", "pid:[1]"), ("a", "pid:[2]")):
+        monkeypatch.setattr(atomic.socket, "gethostname", lambda host=host: host)
+        monkeypatch.setattr(atomic.os, "readlink", lambda _, namespace=namespace: namespace)
+        names.add(atomic._host.__wrapped__())
+    assert len(names) == 3
+
+
+def test_a_symbolic_link_is_written_through(tmp_path: Path) -> None:
+    real, link = tmp_path / "disk" / "real.txt", tmp_path / "link.txt"
+    real.parent.mkdir()
+    link.symlink_to("disk/real.txt")
+    for text in ("made", "replaced"):
+        with atomic_path(link) as temporary:
+            assert temporary.parent == real.parent  # a rename does not cross file systems
+            temporary.write_text(text)
+        assert link.is_symlink() and not real.is_symlink() and real.read_text() == text
+
+
+def test_what_is_no_file_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("folder", "pipe", "loop"):
+        with pytest.raises(OSError) as caught, atomic_path(tmp_path / name):
+            pytest.fail("the work began")
+        assert caught.value.filename == str(tmp_path / name) and caught.value.strerror
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@contextlib.contextmanager
+def full_after(num_bytes: int) -> Iterator[None]:
+    """Files end at so many bytes, by an error as that of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_with_the_file_s_name(tmp_path: Path) -> None:
+    target = tmp_path / "big.txt"
+    with full_after(100), pytest.raises(OSError) as caught, atomic_open(target) as file:
+        file.write("x" * 100_000)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(target))
+    with pytest.raises(OSError) as caught, atomic_open(target) as file:
+        raise OSError("25 requested and 0 written")  # numpy's
+    assert caught.value.filename == str(target)
+    assert caught.value.strerror == "25 requested and 0 written"
+    with pytest.raises(OSError) as caught, atomic_open(target, "rb") as file:  # the temporary one
+        pass
+    assert caught.value.filename == str(target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_file_s_error_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_open(tmp_path / "a.txt"):
+        (tmp_path / "source").read_bytes()
+    assert caught.value.filename == str(tmp_path / "source")

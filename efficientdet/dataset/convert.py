@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ def _run(
     def convert_one(frame: Frame) -> Converted:
         return convert_frame(frame, label_map, options)
 
-    with meter(title, len(selection.frames)) as progress:
-        items = map_in_order(convert_one, selection.frames, num_workers)
+    converted = map_in_order(convert_one, selection.frames, num_workers)
+    with meter(title, len(selection.frames)) as progress, closing(converted) as items:
         for index, item in enumerate(items):
             progress.add(len(item.example))
             errors += item.errors

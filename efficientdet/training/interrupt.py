@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that the loop grants between two steps."""
+"""SIGINT, SIGTERM and SIGHUP as a wish that the loop grants between two steps."""
 
 import os
 import signal
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from efficientdet.console import drop_lost_terminal
 from efficientdet.errors import Stopped
 
 
 class Interrupt:
     """While entered, the first signal sets `received`; a second one ends the process at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -20,7 +21,9 @@ class Interrupt:
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> "Interrupt":
-        self._previous = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        for number in self.SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -54,11 +57,12 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)
         self._restore()
+        drop_lost_terminal()
         if self._saved:
             self.stop_if_received()
         # Not print: the signal may have come in the middle of one.
         os.write(2, f"\n{self.received.name}: saving after this step; again: at once\n".encode())
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        while self._previous:  # once: what a second signal has set since is not ours to change
+            signal.signal(*self._previous.popitem())

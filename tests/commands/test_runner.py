@@ -1,9 +1,11 @@
 """How a command ends, whatever happens in it: one line on stderr and an exit code."""
 
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +33,15 @@ ENDS = {  # body: (exit code, stderr)
     "raise Stopped('stopped by SIGTERM, saved', 143)": (143, "stopped by SIGTERM, saved\n"),
     "raise KeyboardInterrupt": (130, "interrupted\n"),
     "os.kill(os.getpid(), signal.SIGINT)": (130, "interrupted\n"),
+    "os.kill(os.getpid(), signal.SIGTERM)": (143, "stopped by SIGTERM\n"),
+    "os.kill(os.getpid(), signal.SIGHUP)": (129, "stopped by SIGHUP\n"),
+    "try: os.kill(os.getpid(), 15)\nexcept Exception: pass": (143, "stopped by SIGTERM\n"),
+    "try: os.kill(os.getpid(), 15)\nfinally: print('cleaned up', file=sys.stderr)": (
+        143,
+        "cleaned up\nstopped by SIGTERM\n",
+    ),
+    "try: os.kill(os.getpid(), 15)\nfinally: os.kill(os.getpid(), 2)": (-2, ""),  # at once
+    "try: os.kill(os.getpid(), 2)\nfinally: os.kill(os.getpid(), 1)": (-1, ""),
     "raise OSError(28, 'No space left on device')": (
         1,
         "error: cannot write: No space left on device\n",
@@ -47,7 +58,7 @@ FLAGS = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory):
+def run(tmp_path_factory: pytest.TempPathFactory, root: Path):
     """Runs the command with a body and flags."""
     script = tmp_path_factory.mktemp("command") / "sheep.py"
     script.write_text(COMMAND)
@@ -55,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory):
     def run(body: str, *flags: str, stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, script, *flags],
-            env={"BODY": body, "PATH": ""},
+            env={"BODY": body, "PATH": "", "PYTHONPATH": str(root)},
             stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
@@ -96,3 +107,37 @@ def test_a_closed_pipe_is_silent(run) -> None:
     with os.fdopen(writer, "w") as stdout:
         done = run("print('sheep ' * 100_000)", stdout=stdout)
     assert done.returncode == 1 and not done.stderr
+
+
+def test_ctrl_c_while_tensorflow_is_imported(tmp_path: Path, root: Path) -> None:
+    """Its import takes seconds; a C++ module that is stopped turns the interrupt into its own."""
+    script, kill = tmp_path / "sheep.py", "__import__('os').kill(0, 2)"
+    script.write_text("from efficientdet.commands import runner, quiet_tensorflow\n")
+    for slow in (kill, f"try: {kill}\nexcept BaseException as e: raise ImportError from e"):
+        (tmp_path / "tensorflow.py").write_text(slow)
+        done = subprocess.run(
+            [sys.executable, script],
+            env=os.environ | {"PYTHONPATH": f"{tmp_path}:{root}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            process_group=0,
+        )
+        assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted\n", "")
+
+
+def test_other_errors_of_an_import_keep_their_traceback(root: Path) -> None:
+    code = "from efficientdet.commands import runner\n{}['sheep']"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "KeyError: 'sheep'" in done.stderr
+
+
+def test_nohup_is_obeyed(run) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        done = run("os.kill(os.getpid(), signal.SIGHUP); print('goes on')")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")

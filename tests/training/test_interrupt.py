@@ -1,6 +1,7 @@
 """The first signal asks, the second one ends; the process's own handlers come back."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from efficientdet.errors import Stopped
 from efficientdet.training.interrupt import Interrupt
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -65,3 +66,45 @@ def test_the_second_signal_ends_the_process(number: signal.Signals) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -number and not done.stdout
     assert f"{number.name}: saving after this step; again: at once" in done.stderr
+
+
+def test_a_third_signal_finds_what_the_second_one_set() -> None:
+    """The runner's handler gives the second one the default action for those that follow."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nohup_stays_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.received is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_lost_terminal_does_not_stop_the_saving() -> None:
+    """The step under way prints to a terminal that is gone, then all is saved."""
+    code = (
+        "import sys\nfrom efficientdet.training.interrupt import Interrupt\n"
+        "with Interrupt() as interrupt:\n"
+        "    print('ready', file=sys.stderr, flush=True)\n"
+        "    while not interrupt.received: pass\n"
+        "    print('step', flush=True)\n    print('step', file=sys.stderr, flush=True)\n"
+        "sys.exit(7)"
+    )
+    terminal, of_child = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=of_child, stderr=of_child)
+    os.close(of_child)
+    assert b"ready" in os.read(terminal, 100)
+    os.close(terminal)
+    child.send_signal(signal.SIGHUP)
+    assert child.wait(60) == 7
