@@ -33,6 +33,7 @@ from efficientdet import backend
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config, flatten, parse_hparams
 from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.image import decode
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.splits import drive_of, looks_like_kitti
 from efficientdet.errors import UserError
@@ -246,7 +247,7 @@ def before_after(
     pictures, captions = [], []
     for number in chosen:
         example = parse_example(index.read(tf.constant(number, tf.int64)))
-        image = tf.io.decode_image(example["image"], 3, expand_animations=False).numpy()
+        image = decode(example["image"].numpy())
         truth = truths[number]
         for row, frames in ends:
             picture, thresholds = draw_truth(image, truth, label_map), _thresholds(row, label_map)

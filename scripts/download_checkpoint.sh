@@ -5,4 +5,4 @@ set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
 [ -x "$PYTHON" ] || PYTHON=python3
-PYTHONPATH="$HERE" exec "$PYTHON" -m efficientdet.commands.download "$@"
+PYTHONPATH="$HERE" exec "$PYTHON" -m efficientdet.commands.download ${SHA256:+"--sha256=$SHA256"} "$@"

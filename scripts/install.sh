@@ -2,6 +2,8 @@
 # Makes .venv in the repository and installs into it; does nothing where that is already done.
 #   bash scripts/install.sh        what the commands need
 #   bash scripts/install.sh dev    and what the tests need
+#   LOCKED=1 bash scripts/install.sh   exactly the versions that were tested, each held against its
+#                                  SHA-256; what the tests need too. scripts/lock.sh renews them.
 # With an NVIDIA driver present it also tries one training step on the GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,6 +11,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 EXTRA="${1:-}"
 REQUIREMENTS=requirements.txt
 [ "$EXTRA" = dev ] && REQUIREMENTS=requirements-dev.txt
+LOCKED="${LOCKED:-0}"
+[ "$LOCKED" = 0 ] || EXTRA=dev
 
 python_ok() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -31,14 +35,23 @@ fi
 GPU=""
 command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && GPU=gpu
 
+PIP=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+install_locked() {
+  # What is there already may have come without a hash. Nothing is built: a build would fetch more.
+  "${PIP[@]}" --force-reinstall --require-hashes --only-binary=:all: -r "$1"
+  "${PIP[@]}" --no-deps --no-build-isolation --editable .
+}
+install_ranges() {
+  "${PIP[@]}" -r "$REQUIREMENTS" ${GPU:+-r requirements-gpu.txt}
+  "${PIP[@]}" --no-deps --editable .
+}
+
 # The stamp holds what was installed from: a changed requirement installs again.
 STAMP=.venv/.installed
-WANTED="$(cat requirements.txt "$REQUIREMENTS" pyproject.toml | cksum) $EXTRA $GPU $PWD"
+WANTED="$(cat requirements*.txt requirements*.lock pyproject.toml | cksum) $EXTRA $GPU $LOCKED $PWD"
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
   echo "installing (about a minute; longer with a GPU, whose libraries are large)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS"
-  [ -n "$GPU" ] && .venv/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]>=2.21,<2.23"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+  if [ "$LOCKED" = 0 ]; then install_ranges; else install_locked "requirements${GPU:+-gpu}.lock"; fi
   [ -n "$GPU" ] && bash scripts/gpu_check.sh
   echo "$WANTED" > "$STAMP"
 fi

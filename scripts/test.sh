@@ -2,6 +2,7 @@
 # Installs what the tests need into .venv, then runs ruff and pytest. Arguments go to pytest.
 #   bash scripts/test.sh
 #   bash scripts/test.sh tests/dataset -k label
+#   LOCKED=1 bash scripts/test.sh      with exactly the versions of requirements.lock
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -1,14 +1,13 @@
 """Finds and reads a checkpoint: a prefix, a folder or a .tar.gz, published or of a run."""
 
 import re
-import tarfile
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from efficientdet.checkpoint.archive import ArchiveError, unpack
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
 from efficientdet.checkpoint.head_rows import AnchorShapes, level_scales
 from efficientdet.config import MODELS, Config, load_yaml
@@ -118,12 +117,11 @@ def _unpack(archive: Path, folder: Path) -> None:
     if kind := _other_kind(archive):
         raise UserError(f"{archive}: {kind}, which is not read here; {_FORMS}")
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        unpack(archive, folder)
+    except ArchiveError as error:
         raise UserError(
-            f"{archive}: {archive.stat().st_size} bytes, not a readable .tar.gz ({error}); half "
-            f"downloaded? `scripts/download_checkpoint.sh` goes on where it stopped; {_FORMS}"
+            f"{archive}: {archive.stat().st_size} bytes, {error}; what was half "
+            f"downloaded, `scripts/download_checkpoint.sh` completes; {_FORMS}"
         ) from None
 
 

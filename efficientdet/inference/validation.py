@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
 from efficientdet.console import console
 from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.image import decode
 from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections
@@ -165,7 +165,7 @@ class Validator:
     def _pixels(self, source_id: str) -> np.ndarray:
         """The original image of one frame, uint8 [H, W, 3]."""
         example = parse_example(self._pipeline.index.read(self._numbers[source_id]))
-        return tf.io.decode_image(example["image"], 3, expand_animations=False).numpy()
+        return decode(example["image"].numpy())
 
     def _picture(self, batch: Batch, row: int, frame: FrameDetections) -> np.ndarray:
         """The network's view of one frame with true (dashed) and predicted (solid) boxes."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.image import ImageError, decode
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
@@ -109,7 +110,6 @@ def _images_of_record(file: Path) -> Iterator[RecordImage]:
 
 def _decode(path: Path | RecordImage) -> np.ndarray:
     try:
-        image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
-    except (OSError, tf.errors.InvalidArgumentError) as error:
+        return decode(path.read_bytes())
+    except (OSError, ImageError) as error:
         raise UserError(f"{path}: not a readable PNG or JPEG image") from error
-    return image.numpy()

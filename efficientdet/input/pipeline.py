@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.image import decode_tensor
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
 from efficientdet.input import geometry
@@ -183,7 +184,7 @@ class InputPipeline:
     def _make_sample(self, number: tf.Tensor) -> tuple[Sample, tf.Tensor]:
         """The sample of one record, its image uint8, and its source_id."""
         example = parse_example(self.index.read(number))
-        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
+        image = decode_tensor(example["image"])
         size = tf.cast(geometry.size_of(image), tf.float32)
         classes, ignored = tf.cast(example["classes"], tf.int32), example["is_crowd"] > 0
         if self._training and not self._config.skip_crowd_during_training:

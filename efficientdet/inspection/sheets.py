@@ -107,6 +107,6 @@ class _Album:
 def _pixels(record: Record) -> np.ndarray:
     """The image; a grey one where it does not decode, which the checks have told."""
     try:
-        return np.asarray(decode(record.encoded))
+        return decode(record.encoded)
     except ImageError:
         return np.full((max(record.height, 1), max(record.width, 1), 3), 128, np.uint8)

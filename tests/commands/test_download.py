@@ -1,6 +1,7 @@
 """Published checkpoints are found by name, fetched to the last byte, and unpacked whole."""
 
 import gzip
+import hashlib
 import http.server
 import io
 import os
@@ -16,6 +17,7 @@ import pytest
 from efficientdet.config import load_yaml
 
 MODEL = "efficientdet-d2"
+PART = f"{MODEL}.tar.gz.part"
 SIZES = ["d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x"]
 PATHS = {
     *(f"efficientdet/coco2/efficientdet-{size}.tar.gz" for size in SIZES),
@@ -38,7 +40,11 @@ def archive(folder="published-name/"):
 
 
 class Bucket(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content` at each of PATHS with Range, `server.cuts` bytes of each answer."""
+    """Serves `server.content` at each of PATHS, `server.cuts` bytes of each answer.
+
+    `server.ranges` says what it makes of Range: `yes`, `no` (sends everything), `416` or `wrong`
+    (sends from the start and says so); `server.announced` is the length that HEAD tells.
+    """
 
     protocol_version = "HTTP/1.0"
 
@@ -52,15 +58,29 @@ class Bucket(http.server.BaseHTTPRequestHandler):
         if self.path.removeprefix("/") not in PATHS:
             self.send_error(404)
             return
+        server = self.server
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(match[1]) if match and self.server.continues else 0
-        content = self.server.content[start:]
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content)))
+        if match and server.ranges == "416":
+            self.send_error(416)
+            return
+        if self.headers.get("If-Range", server.tag) != server.tag:
+            match = None
+        start = int(match[1]) if match and server.ranges == "yes" else 0
+        content = server.content[start:]
+        self.send_response(206 if match and server.ranges != "no" else 200)
+        if server.tag:
+            self.send_header("ETag", server.tag)
+        if match and server.ranges == "wrong":
+            self.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
+        length = len(content) if body else server.announced or len(content)
+        if length != "none":
+            self.send_header("Content-Length", str(length))
+        if not body:
+            server.after_head()
         self.end_headers()
         if body:
-            self.server.asked.append((self.path, start))
-            self.wfile.write(content[: self.server.cuts.pop(0) if self.server.cuts else None])
+            server.asked.append((self.path, start))
+            self.wfile.write(content[: server.cuts.pop(0) if server.cuts else None])
 
     def log_message(self, *args):
         pass
@@ -69,14 +89,16 @@ class Bucket(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def bucket():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    server.content, server.continues, server.cuts, server.asked = archive(), True, [], []
+    server.content, server.cuts, server.asked = archive(), [], []
+    server.ranges, server.tag, server.announced, server.after_head = "yes", "", None, lambda: None
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
 
 
-def download(root, bucket, *words, fails=False):
+def download(root, bucket, *words, fails=False, **knobs):
+    """The last line that was printed, on stderr if it `fails`; that has no other."""
     finished = subprocess.run(
         [root / "scripts/download_checkpoint.sh", *words],
         env=os.environ
@@ -84,13 +106,17 @@ def download(root, bucket, *words, fails=False):
             "PYTHON": sys.executable,
             "CHECKPOINT_URL": f"http://127.0.0.1:{bucket.server_port}",
             "no_proxy": "127.0.0.1",
-        },
+        }
+        | knobs,
         capture_output=True,
         text=True,
     )
     assert bool(finished.returncode) == fails, finished.stderr
-    (line,) = (finished.stderr if fails else finished.stdout).splitlines()
-    return line
+    if fails:
+        said = [line for line in finished.stderr.splitlines() if "starts over" not in line]
+        assert len(said) == 1, said
+        return said[0]
+    return finished.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -146,30 +172,106 @@ def test_each_name_is_asked_for_where_it_was_published(
     assert len(bucket.asked) == 1
 
 
-@pytest.mark.parametrize("continues", [True, False])
-def test_an_interrupted_download_goes_on(root, tmp_path, bucket, continues):
-    bucket.continues = continues
-    bucket.cuts = [2000, 1000, 0] if continues else [2000, 2000]
+@pytest.mark.parametrize("ranges", ["yes", "no"])
+def test_an_interrupted_download_goes_on(root, tmp_path, bucket, ranges):
+    bucket.ranges = ranges
+    bucket.cuts = [2000, 1000, 0] if ranges == "yes" else [2000, 2000]
     said = download(root, bucket, MODEL, tmp_path, fails=True)
-    came = 3000 if continues else 2000
+    came = 3000 if ranges == "yes" else 2000
     assert f"broke off at {came:,} of {len(bucket.content):,} bytes" in said
     assert "run the same command to go on" in said
-    (part,) = tmp_path.iterdir()
-    assert part.name == f"{MODEL}.tar.gz.part" and part.stat().st_size == came
+    part = tmp_path / PART
+    assert part.stat().st_size == came
     download(root, bucket, MODEL, tmp_path)
     starts = [start for _, start in bucket.asked]
-    assert starts == ([0, 2000, 3000, 3000] if continues else [0, 0, 0])
+    assert starts == ([0, 2000, 3000, 3000] if ranges == "yes" else [0, 0, 0])
     assert [entry.name for entry in tmp_path.iterdir()] == [MODEL]
 
 
+def test_a_server_that_refuses_the_range_sends_everything(root, tmp_path, bucket):
+    bucket.cuts = [2000, 0]
+    download(root, bucket, MODEL, tmp_path, fails=True)
+    bucket.ranges = "416"
+    download(root, bucket, MODEL, tmp_path)
+    assert (tmp_path / MODEL / "checkpoint").read_bytes() == b"model"
+
+
+def test_other_bytes_than_asked_for_are_not_taken(root, tmp_path, bucket):
+    bucket.cuts = [2000, 0]
+    download(root, bucket, MODEL, tmp_path, fails=True)
+    bucket.ranges = "wrong"
+    said = download(root, bucket, MODEL, tmp_path, fails=True)
+    assert "asked for bytes from 2000, got others" in said
+    bucket.ranges = "yes"
+    download(root, bucket, MODEL, tmp_path)
+
+
+@pytest.mark.parametrize("ranges", ["yes", "no"])
+@pytest.mark.parametrize("change", ["tag", "size", "between question and answer"])
+def test_the_beginning_of_another_version_starts_over(root, tmp_path, bucket, change, ranges):
+    bucket.ranges, bucket.tag = ranges, '"one"'
+    bucket.cuts = [2000, 0] if ranges == "yes" else [2000, 2000]
+    download(root, bucket, MODEL, tmp_path, fails=True)
+    assert (tmp_path / PART).stat().st_size == 2000
+
+    def new_version():
+        if change == "size":
+            bucket.content += gzip.compress(b"")
+        else:
+            same_size = (one for one in iter(archive, b"") if len(one) == len(bucket.content))
+            bucket.content, bucket.tag = next(same_size), '"two"'
+
+    if change == "between question and answer":
+        bucket.after_head = new_version
+    else:
+        new_version()
+    download(root, bucket, MODEL, tmp_path)
+    assert bucket.asked[-1][1] == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == [MODEL]
+
+
+@pytest.mark.parametrize(
+    ("announced", "named"),
+    [
+        (100, "sent more than the 100 bytes"),
+        (10**6, "of 1,000,000 bytes"),
+        ("none", "does not say how long the file is"),
+        ("-5", "does not say how long the file is"),
+    ],
+)
+def test_a_length_that_is_not_so(root, tmp_path, bucket, announced, named):
+    bucket.announced = announced
+    assert named in download(root, bucket, MODEL, tmp_path, fails=True)
+    assert not (tmp_path / MODEL).exists()
+
+
+@pytest.mark.parametrize("knob", ["flag", "variable"])
+def test_the_sha256_is_printed_and_compared(root, tmp_path, bucket, knob):
+    digest = hashlib.sha256(bucket.content).hexdigest()
+
+    def wanted(text):
+        return ([f"--sha256={text}"], {}) if knob == "flag" else ([], {"SHA256": text})
+
+    words, knobs = wanted("0" * 64)
+    said = download(root, bucket, MODEL, tmp_path, *words, fails=True, **knobs)
+    assert f"its SHA-256 is {digest}, expected {'0' * 64}; removed" in said
+    assert not list(tmp_path.iterdir())
+    words, knobs = wanted("12")
+    assert "64 hexadecimal" in download(root, bucket, MODEL, tmp_path, *words, fails=True, **knobs)
+    words, knobs = wanted(digest.upper())
+    download(root, bucket, MODEL, tmp_path, *words, **knobs)
+    said = download(root, bucket, MODEL, tmp_path, *words, fails=True, **knobs)
+    assert "cannot be compared" in said
+
+
 def test_what_was_complete_is_only_unpacked(root, tmp_path, bucket):
-    (tmp_path / f"{MODEL}.tar.gz.part").write_bytes(bucket.content)
+    (tmp_path / PART).write_bytes(bucket.content)
     download(root, bucket, MODEL, tmp_path)
     assert not bucket.asked and (tmp_path / MODEL / "checkpoint").exists()
 
 
 def test_the_rest_of_another_file_is_dropped(root, tmp_path, bucket):
-    (tmp_path / f"{MODEL}.tar.gz.part").write_bytes(bytes(len(bucket.content) + 1))
+    (tmp_path / PART).write_bytes(bytes(len(bucket.content) + 1))
     download(root, bucket, MODEL, tmp_path)
     assert (tmp_path / MODEL / "checkpoint").exists()
 
@@ -225,3 +327,8 @@ def test_it_needs_only_the_standard_library(root):
     python = Path(sys.executable)
     done = subprocess.run([python, "-S", "-c", code], cwd=root, capture_output=True, text=True)
     assert not done.returncode, done.stderr
+
+
+def test_an_address_that_is_none_is_named(root, tmp_path, bucket):
+    said = download(root, bucket, MODEL, tmp_path, fails=True, CHECKPOINT_URL="nowhere")
+    assert said.startswith("error: nowhere/efficientdet/coco2/") and "no answer" in said
