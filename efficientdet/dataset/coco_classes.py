@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from efficientdet.config_files import PROJECT
 from efficientdet.dataset.kitti import CLASSES
+from efficientdet.dataset.text_file import shown
 from efficientdet.errors import UserError
+from efficientdet.yaml_file import read_yaml
 
 NUM_COCO_CLASSES = 90
+_EXPECTED = "expected `classes:` and lines like `- {id: 3, coco: car, kitti: Car}`"
 COCO_TO_KITTI = PROJECT / "configs" / "coco_to_kitti.yaml"
 
 
@@ -35,25 +36,28 @@ def read_class_map(path: str | Path) -> tuple[CocoClass, ...]:
     Raises:
         UserError: unreadable, an unknown KITTI class, or a COCO id that stands twice.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        entries = tuple(_entry(item, str(path)) for item in content["classes"])
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected a class map") from None
-    except (yaml.YAMLError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: expected `classes:` and lines like `- {{id: 3, coco: car, kitti: Car}}`"
-        ) from None
+    content = read_yaml(path, "a class map")
+    items = content.get("classes") if isinstance(content, Mapping) else None
+    if not isinstance(items, list):
+        raise UserError(f"{path}: {_EXPECTED}")
+    entries = tuple(_entry(item, f"{path}: entry {i}") for i, item in enumerate(items, start=1))
     for coco_id, count in Counter(entry.coco_id for entry in entries).items():
         if count > 1:
             raise UserError(f"{path}: COCO id {coco_id} stands {count} times")
     return entries
 
 
-def _entry(item: Mapping[str, Any], path: str) -> CocoClass:
-    kitti_type = next(
-        (name for name in CLASSES if name.lower() == str(item["kitti"]).lower()), None
-    )
+def _entry(item: Any, where: str) -> CocoClass:
+    if not isinstance(item, Mapping) or not {"id", "coco", "kitti"} <= item.keys():
+        raise UserError(f"{where}: {_EXPECTED}")
+    given = str(item["kitti"])
+    kitti_type = next((name for name in CLASSES if name.lower() == given.lower()), None)
     if kitti_type is None:
-        raise UserError(f"{path}: unknown class {item['kitti']!r}; KITTI has {', '.join(CLASSES)}")
-    return CocoClass(int(item["id"]), str(item["coco"]), kitti_type, item.get("rider"))
+        raise UserError(f"{where}: unknown class {shown(given)}; KITTI has {', '.join(CLASSES)}")
+    rider = item.get("rider")
+    for coco_id in (item["id"], *([] if rider is None else [rider])):
+        if type(coco_id) is not int or not 1 <= coco_id <= NUM_COCO_CLASSES:
+            raise UserError(
+                f"{where}: {shown(str(coco_id))} is no id of a COCO class, 1 to {NUM_COCO_CLASSES}"
+            )
+    return CocoClass(item["id"], str(item["coco"]), kitti_type, rider)

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UserError
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 BENCHMARK = ("Car", "Pedestrian", "Cyclist")  # what KITTI ranks detectors by
 DONT_CARE = "DontCare"
+_NOT_TRUTH = "16 columns: a score, as in a detector's results; expected ground truth, which has 15"
 _CANONICAL = {name.lower(): name for name in (*CLASSES, DONT_CARE)}
 
 # Object devkit, evaluate_object.cpp: least box height in px, most occlusion, most truncation.
 DIFFICULTIES = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.30), "hard": (25, 2, 0.50)}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")  # in order of preference
+_MAX_NUMBER = 1e9  # pixels, metres, a score: beyond it areas overflow
 
 
 class LabelError(UserError):
@@ -104,17 +107,18 @@ def parse_line(line: str, where: str = "<line>") -> KittiObject:
         where: `file:line`, for the error text.
 
     Raises:
-        LabelError: wrong column count, unknown class, not a finite number, or left > right.
+        LabelError: wrong column count, unknown class, no finite number of a sane size, or left >
+            right.
     """
     columns = line.split()
     if len(columns) not in (15, 16):
         raise LabelError(f"{where}: {len(columns)} columns, expected 15 (16 with a score)")
     name = _CANONICAL.get(columns[0].lower())
     if name is None:
-        raise LabelError(f"{where}: unknown class {columns[0]!r}, expected one of KITTI's")
+        raise LabelError(f"{where}: unknown class {shown(columns[0])}, expected one of KITTI's")
     numbers = [_number(text, where) for text in columns[1:]]
     if not numbers[1].is_integer():
-        raise LabelError(f"{where}: occluded is {columns[2]!r}, expected 0, 1, 2 or 3")
+        raise LabelError(f"{where}: occluded is {shown(columns[2])}, expected 0, 1, 2 or 3")
     left, top, right, bottom = numbers[3:7]
     if left > right or top > bottom:
         box = f"{left:g} {top:g} {right:g} {bottom:g}"
@@ -129,10 +133,16 @@ def parse_line(line: str, where: str = "<line>") -> KittiObject:
     )
 
 
-def parse_labels(data: bytes, path: str | Path) -> tuple[dict[int, KittiObject], list[str]]:
+def parse_labels(
+    data: bytes, path: str | Path, *, scored: bool = False
+) -> tuple[dict[int, KittiObject], list[str]]:
     """Reads a whole label or result file and goes on after a bad line.
 
     Windows line ends, tabs and a byte order mark are accepted; empty lines are skipped.
+
+    Args:
+        scored: a file of results, with a score in every line. Else it is ground truth, and a score
+            is an error: what a detector found would be taken for what is there.
 
     Returns:
         The objects by line number (from 1), and one `file:line: what` for each bad line.
@@ -143,25 +153,26 @@ def parse_labels(data: bytes, path: str | Path) -> tuple[dict[int, KittiObject],
         line = data.count(b"\n", 0, error.start) + 1
         return {}, [f"{path}:{line}: not UTF-8 text (byte {error.start} of the file)"]
     objects, errors = {}, []
+    what = "15 columns, expected a 16th, the score" if scored else _NOT_TRUTH
     for number, line in enumerate(text.split("\n"), start=1):
         try:
             if line.strip():
-                objects[number] = parse_line(line, f"{path}:{number}")
+                item = parse_line(line, f"{path}:{number}")
+                if (item.score is not None) != scored:
+                    raise LabelError(f"{path}:{number}: {what}")
+                objects[number] = item
         except LabelError as error:
             errors.append(str(error))
     return objects, errors
 
 
-def read_labels(path: str | Path) -> list[KittiObject]:
-    """All objects of one label or result file, in file order; empty lines are skipped.
+def read_labels(path: str | Path, *, scored: bool = False) -> list[KittiObject]:
+    """All objects of one label file, or of one `scored` result file, in file order.
 
     Raises:
-        LabelError: unreadable, or the first bad line.
+        UserError: unreadable, or the first bad line.
     """
-    try:
-        objects, errors = parse_labels(Path(path).read_bytes(), path)
-    except OSError as error:
-        raise LabelError(f"{path}: {error.strerror}") from None
+    objects, errors = parse_labels(read_bytes(path, "lines of KITTI labels"), path, scored=scored)
     if errors:
         raise LabelError(errors[0])
     return list(objects.values())
@@ -207,14 +218,19 @@ def _files(folder: Path, suffix: str) -> Iterator[Path]:
         raise UserError(f"{folder}: no such folder")
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() == suffix and not path.name.startswith("."):  # ._x.png of a Mac
+            if not path.name.isprintable():
+                raise UserError(f"{folder}: rename {path.name!a}, which is no readable name")
             yield path
 
 
 def _number(text: str, where: str) -> float:
     try:
-        number = float(text)
+        # Python also reads 1_000 and the digits of every script; nobody means them.
+        number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise LabelError(f"{where}: {text!r} is not a finite number")
+        raise LabelError(f"{where}: {shown(text)} is not a finite number")
+    if abs(number) > _MAX_NUMBER:
+        raise LabelError(f"{where}: {shown(text)} is beyond {_MAX_NUMBER:g}")
     return number

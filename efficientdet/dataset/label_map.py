@@ -11,9 +11,12 @@ import yaml
 
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.kitti import BENCHMARK, CLASSES, DONT_CARE
+from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UsageError, UserError
 
 _CANONICAL = {name.lower(): name for name in CLASSES}
+_MAX_BYTES = 2**18
+_ID = r"-?[0-9]{1,9}"
 _HEADER = (
     "# id: KITTI class; several classes on one line share the id. What no line names is ignored.\n"
 )
@@ -87,11 +90,9 @@ class LabelMap:
                 the line.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = read_bytes(path, "a label map", _MAX_BYTES).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; expected a label map") from None
         if Path(path).suffix in (".yaml", ".yml"):
             read = _read_yaml
         else:
@@ -139,11 +140,19 @@ class LabelMap:
 
     @classmethod
     def from_dict(cls, values: Mapping[Any, list[str] | str]) -> "LabelMap":
-        """The inverse of `to_dict`; keys may be ints."""
-        entries = [
-            _entry(key, names if isinstance(names, str) else ", ".join(names), "label map")
-            for key, names in values.items()
-        ]
+        """The inverse of `to_dict`; keys may be ints.
+
+        Raises:
+            UserError: anything else.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError("label map: expected ids with names")
+        entries = []
+        for key, names in values.items():
+            listed = [names] if isinstance(names, str) else names
+            if not isinstance(listed, list | tuple) or not all(isinstance(n, str) for n in listed):
+                raise UserError(f"label map: id {shown(str(key))} without a list of names")
+            entries.append(_entry(key, ", ".join(listed), "label map"))
         return cls._from_entries(entries, "label map")
 
 
@@ -160,13 +169,13 @@ def _canonical(name: str, where: str) -> str:
     if name.lower() == DONT_CARE.lower():
         raise UserError(f"{where}: {DONT_CARE} is no class; its regions are ignored without an id")
     if name.lower() not in _CANONICAL:
-        raise UserError(f"{where}: unknown class {name!r}; KITTI has {', '.join(CLASSES)}")
+        raise UserError(f"{where}: unknown class {shown(name)}; KITTI has {', '.join(CLASSES)}")
     return _CANONICAL[name.lower()]
 
 
 def _entry(index: Any, names: str, where: str) -> _Entry:
-    if not re.fullmatch(r"-?\d+", str(index)):
-        raise UserError(f"{where}: {index!r} is no id; expected a whole number")
+    if not re.fullmatch(_ID, str(index)):
+        raise UserError(f"{where}: {shown(str(index))} is no id; expected a whole number")
     split = tuple(name for part in names.split(",") if (name := part.strip().strip("'\"")))
     if not split:
         raise UserError(f"{where}: id {index} without a class name")
@@ -177,13 +186,13 @@ def _read_lines(text: str, path: str) -> Iterator[_Entry]:
     """`1: Car, Van`, `Car 1`, or one name (or merged names) a line, numbered from 1."""
     forms: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        line = line.partition("#")[0].strip()
+        line = " ".join(line.partition("#")[0].split())
         where = f"{path}:{number}"
         if not line:
             continue
-        if match := re.fullmatch(r"(-?\d+)\s*[:=\s]\s*(.*)", line):
+        if match := re.fullmatch(rf"({_ID}) ?[:= ] ?(.*)", line):
             form, index, names = "`id: name`", match[1], match[2]
-        elif match := re.fullmatch(r"(.*?)\s*[:=\s]\s*(-?\d+)", line):
+        elif match := re.fullmatch(rf"(.*?) ?[:= ] ?({_ID})", line):
             form, index, names = "`name id`", match[2], match[1]
         else:
             form, index, names = "names without ids", len(forms) + 1, line
@@ -198,7 +207,7 @@ def _read_pbtxt(text: str, path: str) -> Iterator[_Entry]:
     text = re.sub(r"#.*", "", text)
     for item in re.finditer(r"item\s*\{([^}]*)\}", text):
         where = f"{path}:{text.count(chr(10), 0, item.start()) + 1}"
-        fields = dict(re.findall(r"(\w+)\s*:\s*('[^']*'|\"[^\"]*\"|[^\s,]+)", item[1]))
+        fields = dict(re.findall(r"\b(\w+)\s*:\s*('[^']*'|\"[^\"]*\"|[^\s,]+)", item[1]))
         if "id" not in fields or "name" not in fields:
             raise UserError(f"{where}: expected `item {{ id: 1 name: 'Car' }}`")
         yield _entry(fields["id"], fields["name"].strip("'\""), where)
@@ -208,8 +217,9 @@ def _read_yaml(text: str, path: str) -> Iterator[_Entry]:
     """`1: Car`, `Car: 1`, a list of names, or any of them under one key such as `label_map`."""
     try:
         node = yaml.compose(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter: nested too deep
+        text = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: not readable as YAML: {text}") from None
     if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
         key, value = node.value[0]
         if not (str(key.value).isdigit() or isinstance(value, yaml.ScalarNode)):
@@ -222,7 +232,7 @@ def _read_yaml(text: str, path: str) -> Iterator[_Entry]:
         for key, value in node.value:
             where = _yaml_place(key, path)
             index, names = (_yaml_names(part, where) for part in (key, value))
-            if not re.fullmatch(r"-?\d+", index):
+            if not re.fullmatch(_ID, index):
                 index, names = names, index
             yield _entry(index, names, where)
     else:

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 
 from efficientdet.dataset.kitti import IMAGE_SUFFIXES
+from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UsageError, UserError
 
 Split = Literal["drive", "chen", "random", "file"]
@@ -26,6 +27,7 @@ SPLITS = ("drive", "chen", "random", "file")
 _TABLE = Path(__file__).with_name("kitti_drives.txt")
 _KICKS, _KICKED_DRIVES = 1000, 5
 _BLOCKS = 5
+_MAX_ID = 200  # letters; with a suffix it must be a file's name
 # Width and height of the images of a day's drives.
 _SIZES = {
     "2011_09_26": (1242, 375),
@@ -163,20 +165,23 @@ def read_split_file(path: str | Path) -> list[str]:
     `000007.png`, `000007.txt` and paths (with \\, too) are reduced to the id.
 
     Raises:
-        UserError: unreadable, empty, or an id that stands twice; names the line.
+        UserError: unreadable, empty, an id that stands twice or can name no file; names the line.
     """
+    data = read_bytes(path, "one frame id a line")
     try:
-        data = Path(path).read_bytes()
         # PowerShell's `>` writes UTF-16.
         utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         lines = data.decode("utf-16" if utf16 else "utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected one frame id a line") from None
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if source_id := _listed_id(line.strip()):
+            if len(source_id) > _MAX_ID or not source_id.isprintable() or source_id == "..":
+                raise UserError(
+                    f"{path}:{number}: {shown(source_id)} is no frame id; expected one a line, "
+                    "such as 000007"
+                )
             if source_id in seen:
                 raise UserError(
                     f"{path}:{number}: {source_id} stands twice (first on line {seen[source_id]})"
@@ -273,7 +278,11 @@ def _blocks(ids: list[str], val_fraction: float, seed: int) -> set[str]:
 def _natural(source_id: str) -> list[tuple[int, str]]:
     """A key that sorts `frame_9` before `frame_10`."""
     parts = re.findall(r"\d+|\D+", source_id)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    numbers = (part.lstrip("0") if part.isdecimal() else None for part in parts)
+    # A longer number is a larger one; Python does not make an int of one of 5000 digits.
+    return [
+        (-1, part) if n is None else (len(n), n) for n, part in zip(numbers, parts, strict=True)
+    ]
 
 
 def _hash(source_id: str, seed: int) -> float:

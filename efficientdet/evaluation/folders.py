@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject, LabelError, read_labels
+from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject, read_labels
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, box_array
 from efficientdet.progress import track
@@ -36,7 +36,8 @@ def read_label_folder(folder: Path, source_ids: Sequence[str] | None = None) -> 
     Text does not tell the size of an image: width and height are 0.
 
     Raises:
-        UserError: no label file, a wanted one is missing, or a bad line (named).
+        UserError: no label file, a wanted one is missing, or a bad line (named), such as one with a
+            score.
     """
     if source_ids is None:
         source_ids = sorted(path.stem for path in folder.glob("*.txt"))
@@ -79,12 +80,7 @@ def as_detections(source_id: str, objects: Sequence[KittiObject]) -> FrameDetect
 
 
 def _read_results(path: Path) -> FrameDetections:
-    objects = read_labels(path)
-    if any(o.score is None for o in objects):
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-        number = next(n for n, line in enumerate(lines, start=1) if len(line.split()) == 15)
-        raise LabelError(f"{path}:{number}: 15 columns, expected a 16th, the score")
-    return as_detections(path.stem, objects)
+    return as_detections(path.stem, read_labels(path, scored=True))
 
 
 def _progress(items: Sequence, description: str) -> Iterable:

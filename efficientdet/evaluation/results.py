@@ -43,7 +43,7 @@ def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
     """
     rows = [
         {
-            "image_id": int(frame.source_id) if frame.source_id.isdecimal() else frame.source_id,
+            "image_id": _image_id(frame.source_id),
             "category_id": int(class_id),
             "bbox": [round(float(value), 4) for value in (left, top, right - left, bottom - top)],
             "score": float(score),
@@ -55,3 +55,7 @@ def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
     ]
     with atomic_open(path) as file:
         json.dump(rows, file)
+
+
+def _image_id(source_id: str) -> int | str:
+    return int(source_id) if source_id.isdecimal() and len(source_id) < 19 else source_id

@@ -43,6 +43,15 @@ def test_a_score_is_the_sixteenth_column():
         (LINE.replace("Car", "Bus"), "unknown class 'Bus'"),
         (LINE.replace("-1.57", "nan"), "'nan' is not a finite number"),
         (LINE.replace("-1.57", "1e999"), "not a finite number"),
+        (LINE.replace("-1.57", "1_000"), "'1_000' is not a finite number"),
+        (LINE.replace("-1.57", "１２"), "'１２' is not a finite number"),
+        (LINE.replace("-1.57", "٣"), "is not a finite number"),
+        (LINE.replace("-1.57", "infinity"), "'infinity' is not a finite number"),
+        (LINE.replace("-1.57", "9" * 5000), "99'... (5000 letters) is not a finite number"),
+        (LINE.replace("-1.57", "1e10"), "'1e10' is beyond 1e+09"),
+        (LINE.replace("Car", "C" * 10**7), "CC'... (10000000 letters), expected one of"),
+        (LINE.replace("Car", "Car\0"), "unknown class 'Car\\x00'"),
+        (LINE + " 1" * 10**6, "1000015 columns"),
         (LINE.replace("-1.57", "left"), "'left' is not a finite number"),
         (LINE.replace("10.00", "60.00"), "left > right"),
         (LINE.replace("0.10 1 ", "0.10 1.5 "), "occluded is '1.5'"),
@@ -52,6 +61,7 @@ def test_a_bad_line_names_file_line_and_fault(line, what):
     with pytest.raises(kitti.LabelError) as error:
         kitti.parse_line(line, "label_2/000007.txt:3")
     assert str(error.value).startswith("label_2/000007.txt:3: ")
+    assert len(str(error.value)) < 250 and "\n" not in str(error.value)
     assert what in str(error.value)
 
 
@@ -76,6 +86,24 @@ def test_any_bytes_give_objects_or_placed_errors(data):
     objects, errors = kitti.parse_labels(data, "x.txt")
     assert all(error.startswith("x.txt:") for error in errors)
     assert objects or errors or not data.decode("utf-8-sig").strip()
+
+
+def test_results_are_not_taken_for_ground_truth():
+    found = f"{LINE} 0.9"
+    objects, errors = kitti.parse_labels(f"{LINE}\n{found}\n".encode(), "x.txt")
+    assert list(objects) == [1]
+    assert errors == ["x.txt:2: 16 columns: a score, as in a detector's results; expected ground "
+                      "truth, which has 15"]  # fmt: skip
+    objects, errors = kitti.parse_labels(f"{LINE}\n{found}\n".encode(), "x.txt", scored=True)
+    assert objects[2].score == 0.9
+    assert errors == ["x.txt:1: 15 columns, expected a 16th, the score"]
+
+
+def test_a_name_that_cannot_be_written_is_told_before(make_kitti):
+    root = make_kitti()
+    (root / "training/label_2/\udcff1.txt").write_bytes(b"")
+    with pytest.raises(UserError, match=r"label_2: rename '\\udcff1.txt'"):
+        kitti.find_frames(root, "training")
 
 
 def test_all_bad_lines_of_a_file_are_told():

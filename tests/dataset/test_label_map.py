@@ -1,5 +1,6 @@
 """Label maps in all their forms."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 
@@ -75,6 +76,23 @@ def test_merged_classes_share_an_id(tmp_path, name, text):
         ("a.pbtxt", "item { id: 1 name: 'Car' }\nitem { name: 'Van' }", 2, "expected `item"),
         ("a.yaml", "1: Car\n1: Van", 2, "id 1 stands twice"),
         ("a.yaml", "Car: one", 1, "is no id"),
+        ("a.txt", "９: Car", 1, "unknown class '９: Car'"),
+        ("a.txt", f"{'9' * 5000}: Car", 1, "unknown class '9999"),
+        ("a.txt", f"Car {'9' * 5000}", 1, "(5004 letters)"),
+        ("a.txt", "x" + " :" * 50_000 + "y", 1, "unknown class"),
+        ("a.txt", "x" + " " * 200_000 + "y", 1, "unknown class 'x y'"),
+        ("a.txt", "Car" * 300_000, None, "over 262144 bytes"),
+        ("a.txt", "Car\0", 1, "unknown class 'Car\\x00'"),
+        ("a.pbtxt", f"item {{ id: {'9' * 5000} name: 'Car' }}", 1, "is no id"),
+        ("a.pbtxt", "item { " + "a" * 200_000 + " }", 1, "expected `item"),
+        ("a.pbtxt", "item { " + "a " * 100_000 + " }", 1, "expected `item"),
+        ("a.yaml", f"{'9' * 900}: Car", 1, "is no id"),
+        ("a.yaml", "1.5: Car", 1, "is no id"),
+        ("a.yaml", ".inf: Car", 1, "is no id"),
+        ("a.yaml", "1: &a [*a]", 1, "expected a name or a list of names"),
+        ("a.yaml", "&a 1: {2: *a}", 1, "expected a name or a list of names"),
+        ("a.yaml", "[" * 600, None, "not readable as YAML"),
+        ("a.yaml", f"%YAML 1.{'1' * 5000}\n--- 1", None, "not readable as YAML"),
         ("a.yaml", "{", None, "not readable as YAML"),
         ("a.yaml", "1: Car\n2: {Van: 3}", 2, "expected a name or a list of names"),
         ("a.yaml", "Car", None, "expected `id: name`"),
@@ -87,6 +105,7 @@ def test_what_is_wrong_names_the_line(tmp_path, name, text, where, what):
         LabelMap.read(path)
     assert str(error.value).startswith(f"{path}:{where}: " if where else f"{path}: ")
     assert what in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 800
 
 
 PIECES = ["Car", "van", "1", "2", "0", ":", ",", "\n", " ", "item {", "}", "id:", "name:", "'", '"']
@@ -103,6 +122,25 @@ def test_any_text_is_a_label_map_or_an_error_of_its_user(pieces, suffix):
             assert LabelMap.read(path).num_classes >= 1
         except UserError as error:
             assert str(error).startswith(str(path))
+
+
+@settings(derandomize=True, max_examples=50, deadline=None)
+@given(
+    st.binary(max_size=40) | st.text(max_size=40).map(str.encode),
+    st.sampled_from([".txt", ".yaml"]),
+)
+def test_any_bytes_are_a_label_map_or_an_error_of_its_user(data, suffix):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(data)
+        with contextlib.suppress(UserError):
+            LabelMap.read(path)
+
+
+@pytest.mark.parametrize("values", [5, [], {"1": 5}, {"1": [1]}, {"x": ["Car"]}, {"1": None}, {}])
+def test_plain_values_that_are_none(values):
+    with pytest.raises(UserError, match="label map: "):
+        LabelMap.from_dict(values)
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -1,6 +1,8 @@
 """Splits: exact sizes, no drive on both sides, and fractions that hold."""
 
 import hashlib
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,13 +158,40 @@ def test_split_files_hold_ids_names_or_paths(tmp_path):
     [
         ("000001\n000002\n000001\n", r":3: 000001 stands twice \(first on line 1\)"),
         ("\n", "no frame id"),
+        (f"000001\n{'9' * 5000}\n", r":2: '9+'... \(5000 letters\) is no frame id"),
+        ("x" * 10**7, "10000000 letters. is no frame id"),
+        ("000001\0", "is no frame id"),
+        ("a/..", "'..' is no frame id"),
+        ("\udcff", "not UTF-8"),
     ],
 )
 def test_bad_split_files(tmp_path, text, what):
     path = tmp_path / "val.txt"
-    path.write_text(text)
-    with pytest.raises(UserError, match=what):
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match=what) as error:
         splits.read_split_file(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.binary(max_size=60) | st.text(max_size=30).map(lambda text: text.encode("utf-16")))
+def test_any_bytes_are_ids_or_an_error_of_their_user(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "val.txt"
+        path.write_bytes(data)
+        try:
+            ids = splits.read_split_file(path)
+        except UserError:
+            return
+        assert not any((Path(folder) / f"{source_id}.txt").exists() for source_id in ids)
+        splits.split_frames(ids, "drive")
+
+
+def test_ids_of_5000_digits_are_sorted_as_numbers():
+    ids = ["9" * 5000, "1" + "0" * 5000, "10", "9", "a9", "a10", "009"]
+    assert sorted(sorted(ids), key=splits._natural) == [
+        *("a9", "a10", "009", "9", "10", "9" * 5000, "1" + "0" * 5000)
+    ]
 
 
 def test_shared_drives_counts_validation_frames():

@@ -45,9 +45,11 @@ def test_coco_json(make_detections, tmp_path):
     frames = [
         make_detections(((1.5, 2, 30.25, 40), 0.125, 2), source_id="000042"),
         make_detections(((0, 0, 1, 1), 0.5, 1), source_id="street_7"),
+        make_detections(((1, 1, 2, 2), 0.5, 1), source_id="4" * 5000),
     ]
     results.write_coco(tmp_path / "detections.json", frames)
     assert json.loads((tmp_path / "detections.json").read_text()) == [
         {"image_id": 42, "category_id": 2, "bbox": [1.5, 2, 28.75, 38], "score": 0.125},
         {"image_id": "street_7", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5},
+        {"image_id": "4" * 5000, "category_id": 1, "bbox": [1, 1, 1, 1], "score": 0.5},
     ]

@@ -1,0 +1,39 @@
+"""Small text files that people and programs write, read with a bound."""
+
+from pathlib import Path
+
+from efficientdet.errors import UserError
+
+MAX_BYTES = 64 << 20
+_SHOWN = 60  # letters of a value in a message
+
+
+def read_bytes(path: str | Path, expected: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of an ordinary file.
+
+    Args:
+        expected: what the file should hold, for messages: `one frame id a line`.
+
+    Raises:
+        UserError: unreadable, a folder, a pipe (which would be waited for), or larger than
+            `max_bytes`.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise UserError(f"{path}: this is {kind}; expected {expected}")
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected {expected}") from None
+    except ValueError as error:  # a NUL in the name
+        raise UserError(f"{str(path)!r}: {error}; expected {expected}") from None
+    if len(data) > max_bytes:
+        raise UserError(f"{path}: over {max_bytes} bytes; expected {expected}")
+    return data
+
+
+def shown(text: str) -> str:
+    """A value in quotes, for a message: on one line, and cut where it is long."""
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} letters)"
