@@ -14,7 +14,10 @@ from efficientdet.errors import UserError
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
 MANIFEST_SUFFIX = ".manifest.json"
-UNFINISHED = "unfinished conversion (killed, or still running); run the same command again"
+UNFINISHED = (
+    "unfinished conversion (killed, or still running); run the same command of "
+    "create_kitti_tf_record.py again"
+)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
 
 

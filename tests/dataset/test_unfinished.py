@@ -18,7 +18,7 @@ from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
 
 NAME = "out[1].record"  # a glob would take it for out1.record
-UNFINISHED = "unfinished conversion .* run the same command again"
+UNFINISHED = "unfinished conversion .* run the same command of create_kitti_tf_record.py again"
 
 
 class Killed(BaseException):
