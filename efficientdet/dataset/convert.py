@@ -1,9 +1,11 @@
 """KITTI folders -> TFRecord and manifest: parallel, deterministic, nothing lost."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from contextlib import closing
+from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,19 @@ from typing import Any
 import tensorflow as tf
 
 import efficientdet
+from efficientdet.atomic import remove_stale
 from efficientdet.dataset.frame_conversion import Converted, convert_frame
-from efficientdet.dataset.kitti import Frame
+from efficientdet.dataset.kitti import Frame, read_file
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.manifest import Manifest, manifest_path
+from efficientdet.dataset.manifest import Manifest, UnfinishedConversion, manifest_path
 from efficientdet.dataset.options import Options
 from efficientdet.dataset.parallel import map_in_order
-from efficientdet.dataset.record_writer import RecordWriter, sha256
+from efficientdet.dataset.record_writer import RecordWriter
 from efficientdet.dataset.selection import Selection
 from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
-from efficientdet.dataset.tfrecord import read_records
-from efficientdet.errors import UserError
+from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, base_path, read_records
+from efficientdet.errors import UsageError, UserError, one_line
 from efficientdet.progress import meter
 
 MAX_PRINTED_ERRORS = 20
@@ -38,9 +41,11 @@ def convert(
     overwrite: bool = False,
     verify: bool = False,
 ) -> Manifest | None:
-    """Writes the record (or its shards) and the manifest; a killed run leaves neither.
+    """Writes the record (or its shards) and the manifest.
 
-    The record's label map is `label_map` without the types that `options.classes` leaves out.
+    A run that is killed before the first file is renamed leaves all as it was; later, an unfinished
+    conversion, which no reader takes for a record, and which the same call writes again. The
+    record's label map is `label_map` without the types that `options.classes` leaves out.
 
     Args:
         verify: of a record that is there, compare every byte; else only where a label, or the name,
@@ -54,8 +59,10 @@ def convert(
             `overwrite` replaces.
     """
     label_map = label_map.only(options.classes) if options.classes else label_map
+    _require_record_name(output)
+    remove_stale(output.parent)
     fingerprint = _fingerprint(selection, label_map, options)
-    old = None if overwrite else _existing(output, label_map, options)
+    old = None if overwrite else _existing(output, label_map, options, fingerprint)
     if old and old.inputs_sha256 == fingerprint and not verify:
         return None
     try:
@@ -67,11 +74,14 @@ def convert(
                     selection, label_map, options, num_workers, output.name, writer.write
                 )
                 manifest.shards = writer.finish()
+                Manifest.mark_unfinished(output, fingerprint)
                 _remove_old(output, keep={shard.name for shard in manifest.shards})
         manifest.inputs_sha256 = fingerprint
         manifest.write(output)
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"{output}: cannot be written: {error}") from None
+        where = getattr(error, "filename", None) or output
+        why = getattr(error, "strerror", None) or one_line(error)
+        raise UserError(f"{where}: cannot be written: {why}") from None
     return None if old else manifest
 
 
@@ -134,13 +144,17 @@ def _fingerprint(selection: Selection, label_map: LabelMap, options: Options) ->
     update(efficientdet.__version__, options.to_dict(), label_map.to_dict())
     for frame in selection.frames:
         image = _state(frame.image, _name_size_time)
-        update(frame.source_id, image, _state(frame.label, sha256))
+        update(frame.source_id, image, _state(frame.label, _hash))
     return digest.hexdigest()
 
 
 def _name_size_time(path: Path) -> tuple[str, int, int]:
     status = path.stat()
     return path.name, status.st_size, status.st_mtime_ns
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def _state(path: Path | None, read: Callable[[Path], Any]) -> Any:
@@ -150,15 +164,42 @@ def _state(path: Path | None, read: Callable[[Path], Any]) -> Any:
         return str(error)
 
 
-def _existing(output: Path, label_map: LabelMap, options: Options) -> Manifest | None:
-    """The manifest of what is there already, made with these options; None where nothing is."""
-    paths = [path for path in (output, manifest_path(output)) if path.exists()]
-    paths += output.parent.glob(f"{output.name}-?????-of-?????")
+def _require_record_name(output: Path) -> None:
+    """Raises where no record can have the name, or would be found again under it."""
+    if output.is_dir():
+        example = output / "train.record"
+        raise UsageError(f"--output_path={output}: a folder; name a file, for example {example}")
+    if output.exists() and not output.is_file():
+        raise UsageError(f"--output_path={output}: not a regular file")
+    if base_path(output) != output or output.name.endswith(MANIFEST_SUFFIX):
+        raise UsageError(
+            f"--output_path={output}: the name of a shard or a manifest; name the record itself"
+        )
+
+
+def _existing(
+    output: Path, label_map: LabelMap, options: Options, fingerprint: str
+) -> Manifest | None:
+    """The manifest of what is there already, made with these options.
+
+    Returns:
+        None where nothing is, or a part of what this conversion would write.
+
+    Raises:
+        UserError: something else is there.
+    """
+    shards = sorted(output.parent.glob(f"{escape(output.name)}-?????-of-?????"))
+    paths = [path for path in (output, manifest_path(output), *shards) if path.exists()]
     if not paths:
         return None
     if not manifest_path(output).exists():
         raise _exists(paths[0], "without a manifest")
-    manifest = Manifest.load(manifest_path(output))
+    try:
+        manifest = Manifest.load(manifest_path(output))
+    except UnfinishedConversion as begun:
+        if begun.inputs_sha256 != fingerprint:
+            raise _exists(paths[0], "an unfinished conversion of other input or flags") from None
+        return None
     changed = [
         f"--{name} was {manifest.options.get(name)}"
         for name, value in options.to_dict().items()
@@ -166,11 +207,15 @@ def _existing(output: Path, label_map: LabelMap, options: Options) -> Manifest |
     ]
     if manifest.label_map != label_map:
         changed.append(f"its classes were {manifest.label_map} and would be {label_map}")
-    if not manifest.shards_exist(output.parent):
+    there = [shard for shard in manifest.shards if (output.parent / shard.name).exists()]
+    if not dataclasses.replace(manifest, shards=there).shards_exist(output.parent):
         changed.append("its files are not those that its manifest names")
+    is_whole = there and there == manifest.shards
+    if not is_whole and manifest.inputs_sha256 != fingerprint:
+        changed.append("made from other input, and not all of its files are there")
     if changed:
         raise _exists(paths[0], ", ".join(changed))
-    return manifest
+    return manifest if is_whole else None
 
 
 def _compare(
@@ -214,9 +259,8 @@ def _exists(path: Path, why: str) -> UserError:
 
 
 def _remove_old(output: Path, keep: set[str]) -> None:
-    """Removes what an earlier run left; its manifest first, so that none tells of other bytes."""
-    manifest_path(output).unlink(missing_ok=True)
-    for path in [output, *output.parent.glob(f"{output.name}-?????-of-?????")]:
+    """Removes the files of an earlier run that no new one replaces."""
+    for path in [output, *output.parent.glob(f"{escape(output.name)}-?????-of-?????")]:
         if path.name not in keep:
             path.unlink(missing_ok=True)
 

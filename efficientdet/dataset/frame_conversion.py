@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageError, ImageHeader, decode, read_header
-from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels
+from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels, read_file
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
 
@@ -101,7 +101,7 @@ def _read_image(
         errors.append(f"{frame.label}: no image {frame.source_id}.png or .jpg for this label")
         return b"", None
     try:
-        encoded = frame.image.read_bytes()
+        encoded = read_file(frame.image)
         header = read_header(encoded)
         if options.verify_images:
             decode(encoded)
@@ -122,7 +122,7 @@ def _read_objects(
         errors.append(f"{frame.image}: no label {frame.source_id}.txt for this image")
         return None
     try:
-        objects, problems = parse_labels(frame.label.read_bytes(), frame.label)
+        objects, problems = parse_labels(read_file(frame.label), frame.label)
     except OSError as error:
         objects, problems = None, [f"{frame.label}: {error.strerror}"]
     errors += problems

@@ -52,6 +52,8 @@ def read_header(encoded: bytes) -> ImageHeader:
 def read_size(path: Path) -> tuple[int, int] | None:
     """Width and height of an image file in pixels, from its header; None where it has none."""
     try:
+        if not path.is_file():  # a pipe would never end
+            return None
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             return image.size
     except Exception:  # likewise

@@ -4,8 +4,9 @@ A line: `type truncated occluded alpha left top right bottom height width length
 15 columns; lines of results have a 16th, `score`.
 """
 
+import errno
 import math
-from collections.abc import Iterator
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +179,17 @@ def read_labels(path: str | Path, *, scored: bool = False) -> list[KittiObject]:
     return list(objects.values())
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: also where it is a pipe, which would never end, a device, a socket or a folder.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.read_bytes()
+
+
 def find_frames(root: str | Path, subset: str) -> list[Frame]:
     """All frames of `training` or `testing`, by id: those that have an image, a label, or both.
 
@@ -192,10 +204,10 @@ def find_frames(root: str | Path, subset: str) -> list[Frame]:
     folder = _find_folder(Path(root), subset)
     images: dict[str, Path] = {}
     for suffix in reversed(IMAGE_SUFFIXES):
-        images |= {path.stem: path for path in _files(folder / "image_2", suffix)}
+        images |= _files(folder / "image_2", suffix)
     if subset == "testing":
         return [Frame(name, images[name], None) for name in sorted(images)]
-    labels = {path.stem: path for path in _files(folder / "label_2", ".txt")}
+    labels = _files(folder / "label_2", ".txt")
     return [Frame(name, images.get(name), labels.get(name)) for name in sorted(images | labels)]
 
 
@@ -213,14 +225,20 @@ def _find_folder(root: Path, subset: str) -> Path:
     )
 
 
-def _files(folder: Path, suffix: str) -> Iterator[Path]:
+def _files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Id -> file, in the order of their names."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() == suffix and not path.name.startswith("."):  # ._x.png of a Mac
-            if not path.name.isprintable():
-                raise UserError(f"{folder}: rename {path.name!a}, which is no readable name")
-            yield path
+        if path.suffix.lower() != suffix or path.name.startswith("."):  # ._x.png of a Mac
+            continue
+        if not path.name.isprintable():
+            raise UserError(f"{folder}: rename {path.name!a}, which is no readable name")
+        if other := files.get(path.stem):
+            raise UserError(f"{path} and {other.name} are of one frame; keep one of them")
+        files[path.stem] = path
+    return files
 
 
 def _number(text: str, where: str) -> float:

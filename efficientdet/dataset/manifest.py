@@ -6,14 +6,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from efficientdet.atomic import atomic_open
+from efficientdet.dataset.checked_json import checked, read_json
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, base_path, expand_pattern
+from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, UNFINISHED, base_path, expand_pattern
 from efficientdet.errors import UserError
 
 FORMAT_VERSION = 1
+Count = Annotated[int, range(2**53)]
+Positive = Annotated[int, range(1, 2**53)]
+Objects = Annotated[int, range(1_000_000)]  # of one image
+
+
+class UnfinishedConversion(UserError):
+    """A record whose files are half written, by a conversion that was killed or goes on."""
+
+    def __init__(self, manifest: Path, inputs_sha256: str):
+        record = manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX))
+        super().__init__(f"{record}: {UNFINISHED}")
+        self.inputs_sha256 = inputs_sha256
 
 
 @dataclass(frozen=True)
@@ -21,8 +34,8 @@ class Shard:
     """One record file."""
 
     name: str
-    num_examples: int
-    num_bytes: int
+    num_examples: Count
+    num_bytes: Count
     sha256: str
 
 
@@ -52,15 +65,15 @@ class Manifest:
         converter: version of this project.
     """
 
-    num_examples: int
+    num_examples: Positive
     label_map: LabelMap
-    max_objects_per_image: int
-    class_counts: dict[str, int]
-    ignored_counts: dict[str, int] = field(default_factory=dict)
-    difficulty_counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    size_counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    image_sizes: dict[str, int] = field(default_factory=dict)
-    drives: dict[str, int] = field(default_factory=dict)
+    max_objects_per_image: Objects
+    class_counts: dict[str, Count]
+    ignored_counts: dict[str, Count] = field(default_factory=dict)
+    difficulty_counts: dict[str, dict[str, Count]] = field(default_factory=dict)
+    size_counts: dict[str, dict[str, Count]] = field(default_factory=dict)
+    image_sizes: dict[str, Count] = field(default_factory=dict)
+    drives: dict[str, Count] = field(default_factory=dict)
     subset: str = ""
     split: str = ""
     seed: int = 0
@@ -136,26 +149,62 @@ class Manifest:
             for shard in self.shards
         )
 
+    @staticmethod
+    def mark_unfinished(record: str | Path, inputs_sha256: str) -> None:
+        """Puts in the manifest's place that the record's files are about to be replaced.
+
+        It comes before the first of them and goes with the manifest after the last: whatever ends a
+        conversion in between, no reader takes a manifest for that of other bytes, and the same
+        command knows its own unfinished work.
+        """
+        values = {"format_version": FORMAT_VERSION, "unfinished": True}
+        with atomic_open(manifest_path(record)) as file:
+            json.dump(values | {"inputs_sha256": inputs_sha256}, file)
+            file.write("\n")
+
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         """Reads one `*.manifest.json`.
 
         Raises:
-            UserError: damaged, or of a newer version.
+            UnfinishedConversion: its record is half written.
+            UserError: damaged, or of a newer version; names the field.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["format_version"] > FORMAT_VERSION:
+            values = checked(read_json(path), dict[str, Any], "")
+            version = checked(values.get("format_version"), int, "format_version")
+            if version > FORMAT_VERSION:
                 raise UserError(f"{path}: written by a newer version of this project; update it")
-            values["label_map"] = LabelMap.from_dict(values["label_map"])
-            values["shards"] = [Shard(**shard) for shard in values["shards"]]
-            return cls(**values)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged manifest ({error!r}); convert again") from None
+            if values.get("unfinished") is True:
+                raise UnfinishedConversion(path, checked(values, _Unfinished, "").inputs_sha256)
+            manifest = checked(values, cls, "")
+            manifest._check()
+        except (OSError, ValueError) as error:
+            what = getattr(error, "strerror", None) or error
+            raise UserError(f"{path}: damaged manifest ({what}); convert again") from None
+        return manifest
+
+    def _check(self) -> None:
+        """Raises ValueError where the fields contradict one another."""
+        if self.format_version != FORMAT_VERSION:
+            raise ValueError(f"format_version is {self.format_version}, expected {FORMAT_VERSION}")
+        for index, name in enumerate(names := [shard.name for shard in self.shards]):
+            if name in ("", "..") or Path(name).name != name or "\0" in name:
+                raise ValueError(f"shards[{index}].name is {name!r}, expected a file's name alone")
+            if name in names[:index]:
+                raise ValueError(f"shards[{index}].name is {name!r}, which stands twice")
+        if self.shards and (total := sum(s.num_examples for s in self.shards)) != self.num_examples:
+            raise ValueError(f"num_examples is {self.num_examples}, its shards have {total}")
+        if self.class_counts and self.max_objects_per_image > sum(self.class_counts.values()):
+            most = f"max_objects_per_image is {self.max_objects_per_image}"
+            raise ValueError(f"{most}, but class_counts has fewer objects in all")
+        checked(self.options.get("classes") or [], list[str], "options.classes")
 
     def _keep(self, names: set[str]) -> "Manifest":
         """Restricts the number of examples to the shards named; the other counts stay whole."""
         shards = [shard for shard in self.shards if shard.name in names] or self.shards
+        if not shards:  # made by hand
+            return self
         num_examples = sum(shard.num_examples for shard in shards)
         return dataclasses.replace(self, shards=shards, num_examples=num_examples)
 
@@ -176,6 +225,15 @@ class Manifest:
             shards=self.shards + other.shards,
             left_out=self.left_out + other.left_out,
         )
+
+
+@dataclass(frozen=True)
+class _Unfinished:
+    """What stands in a manifest's place while the record's files are replaced."""
+
+    format_version: int
+    unfinished: Any
+    inputs_sha256: str
 
 
 def manifest_path(record: str | Path) -> Path:

@@ -14,6 +14,10 @@ from efficientdet.errors import UserError
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
 MANIFEST_SUFFIX = ".manifest.json"
+UNFINISHED = (
+    "unfinished conversion (killed, or still running); run the same command of "
+    "create_kitti_tf_record.py again"
+)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
 
 
@@ -33,6 +37,8 @@ def expand_pattern(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
     for pattern in map(str.strip, map(str, patterns)):
         found = [path for path in _match(pattern) if not path.name.endswith(MANIFEST_SUFFIX)]
         if not found:
+            if Path(f"{pattern}{MANIFEST_SUFFIX}").exists():
+                raise UserError(f"{pattern}: {UNFINISHED}")
             raise UserError(
                 f"{pattern or 'empty pattern'}: no such record file (read from {Path.cwd()}); "
                 "create_kitti_tf_record.py makes them"
@@ -111,4 +117,6 @@ def _check_shards(files: Iterable[Path]) -> None:
             for index in range(int(match[2])):
                 sibling = path.with_name(_SHARD.sub(f"-{index:05d}-of-{match[2]}", path.name))
                 if not sibling.exists():
-                    raise UserError(f"{sibling}: this shard is missing; convert again")
+                    begun = Path(f"{base_path(path)}{MANIFEST_SUFFIX}").exists()
+                    what = UNFINISHED if begun else "convert again"
+                    raise UserError(f"{sibling}: this shard is missing; {what}")
