@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from efficientdet.errors import UsageError
+from efficientdet.errors import UsageError, said
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Rule:
     def check(self, name: str, value: Any) -> None:
         """Raises UsageError if `value` is refused."""
         if self.instead and self.asks(value):
-            raise UsageError(f"{name}={value}: {self.why}; {self.instead}")
+            raise UsageError(f"{said(name)}={said(value)}: {self.why}; {self.instead}")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Unused:
 
     def line(self) -> str:
         """One line for the user."""
-        return f"{self.key}={self.value} changes nothing here: {self.rule.why}"
+        given = f"{said(self.key)}={said(self.value)}"
+        return f"{given} changes nothing here: {self.rule.why}"
 
 
 def _told(why: str, *off: Any) -> Rule:

@@ -4,40 +4,50 @@ Names and default values are those of google/automl's EfficientDet, so that a co
 from memory keeps its meaning; what that one never had stands in sections of its own.
 """
 
-import ast
 import dataclasses
-import difflib
-import math
 import os
 import re
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
 
-from efficientdet import automl_names
+from efficientdet import automl_names, hparam, hparam_text
 from efficientdet.atomic import atomic_open
 from efficientdet.config_files import find_yaml
-from efficientdet.errors import UsageError
+from efficientdet.errors import UsageError, shown
+from efficientdet.hparam import Range, hp, nearest
+from efficientdet.yaml_file import read_yaml
 
+EPOCHS = "[0, 1000000]"
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+MAX_ASPECT_RATIOS = 32
 
 
+# A field: hp(default, what it does, where its numbers lie). docs/hparams.md is made from it.
 @dataclass
 class NmsConfig:
     """Post-processing: from decoded boxes to detections."""
 
-    method: Literal["gaussian", "hard"] = "gaussian"
-    iou_thresh: float | None = None  # hard NMS; None means 0.5
-    score_thresh: float | None = 0.0  # None or 0: 0.001 for gaussian, no threshold for hard
-    sigma: float | None = None  # gaussian soft-NMS; None means 0.5
-    max_nms_inputs: int = 0  # top-k (anchor, class) pairs; 0: the best class of each anchor
-    max_output_size: int = 100
+    method: Literal["gaussian", "hard"] = hp(
+        "gaussian", "soft NMS lowers scores, hard NMS strikes out"
+    )
+    iou_thresh: float | None = hp(None, "of hard NMS; None or 0: 0.5", "[0, 1]")
+    score_thresh: float | None = hp(
+        0.0, "least score; None or 0: 0.001 for gaussian, none for hard", "[0, 1)"
+    )
+    sigma: float | None = hp(None, "of gaussian; None or 0: 0.5", "[0, inf)")
+    max_nms_inputs: int = hp(
+        0,
+        "so many best (anchor, class) pairs; 0: the best class of each anchor, 5000 in evaluation",
+        "[0, 1000000000]",
+    )
+    max_output_size: int = hp(100, "detections of an image at most", "[1, 10000]")
+
+    def __post_init__(self) -> None:
+        hparam.check(self, "nms_configs.")
 
 
 @dataclass
@@ -45,100 +55,136 @@ class Config:
     """Hyper-parameters of one run. Boxes of the data never pass through here."""
 
     # Model.
-    name: str = "efficientdet-d1"
-    backbone_name: str = "efficientnet-b1"
-    image_size: int | str = 640  # "1280x384" is width x height
-    num_classes: int = 90
-    act_type: Literal["swish", "relu6"] = "swish"
-    min_level: int = 3
-    max_level: int = 7
-    fpn_num_filters: int = 88
-    fpn_cell_repeats: int = 4
-    fpn_weight_method: Literal["fastattn", "sum"] = "fastattn"
-    box_class_repeats: int = 3
-    survival_prob: float | None = None  # None: 0.8 in the backbone (B0: 1), heads without residual
-    mean_rgb: tuple[float, float, float] = IMAGENET_MEAN  # pixels, 0..255
-    stddev_rgb: tuple[float, float, float] = IMAGENET_STD
-
-    # Anchors. An aspect ratio is width/height r (x factor sqrt(r)) or a pair of x, y factors.
-    num_scales: int = 3
-    aspect_ratios: list[float | tuple[float, float]] = field(
-        default_factory=lambda: [1.0, 2.0, 0.5]
+    name: str = hp("efficientdet-d1", "the model of the table, as --model_name")
+    backbone_name: str = hp(
+        "efficientnet-b1", "efficientnet-b0 ... b7, efficientnet-lite0 ... lite4"
     )
-    anchor_scale: float | list[float] = 4.0  # one, or one a level
+    image_size: int | str = hp(640, "a side in pixels, or 1280x384: width x height", "[16, 16384]")
+    num_classes: int = hp(90, "classes; read from the records", "[1, 100000]")
+    act_type: Literal["swish", "relu6"] = hp("swish", "activation function")
+    min_level: int = hp(3, "finest level of the pyramid, of stride 2**level", "[1, 5]")
+    max_level: int = hp(7, "coarsest level, above min_level", "[2, 12]")
+    fpn_num_filters: int = hp(88, "channels of BiFPN and heads", "[1, 4096]")
+    fpn_cell_repeats: int = hp(4, "BiFPN cells", "[1, 64]")
+    fpn_weight_method: Literal["fastattn", "sum"] = hp(
+        "fastattn", "weights of a BiFPN node's inputs"
+    )
+    box_class_repeats: int = hp(3, "convolutions of a head before its last", "[0, 64]")
+    survival_prob: float | None = hp(
+        None,
+        "stochastic depth; None or 0: 0.8 in the backbone (B0: 1), heads without residual",
+        "[0, 1]",
+    )
+    mean_rgb: tuple[float, float, float] = hp(
+        IMAGENET_MEAN, "taken from pixels of 0..255", "[0, 255]"
+    )
+    stddev_rgb: tuple[float, float, float] = hp(
+        IMAGENET_STD, "what they are divided by then", "[0.01, 1000]"
+    )
+
+    # Anchors.
+    num_scales: int = hp(3, "octaves of an anchor at each position", "[1, 32]")
+    aspect_ratios: list[float | tuple[float, float]] = hp(
+        [1.0, 2.0, 0.5],
+        "width/height r (x factor sqrt(r)), or a pair of x, y factors",
+        "[0.01, 100]",
+    )
+    anchor_scale: float | list[float] = hp(
+        4.0, "size of an anchor in strides: one, or one a level", "[0.01, 1000]"
+    )
 
     # Input.
-    input_rand_hflip: bool = True
-    jitter_min: float = 0.1
-    jitter_max: float = 2.0
-    max_instances_per_image: int = 100  # objects; an image with more is refused
-    skip_crowd_during_training: bool = True  # False: crowd boxes that have a class are objects
+    input_rand_hflip: bool = hp(True, "mirror every other image, by chance")
+    jitter_min: float = hp(0.1, "least random scale; 1: the image just fits", "[0.01, 10]")
+    jitter_max: float = hp(2.0, "largest random scale, at least jitter_min", "[0.01, 10]")
+    max_instances_per_image: int = hp(100, "objects; an image with more is refused", "[1, 10000]")
+    skip_crowd_during_training: bool = hp(True, "False: crowd boxes that have a class are objects")
     # Ours; every one is off by default.
-    crop_prob: float = 0.0  # random crop that keeps small objects whole
-    photometric: float = 0.0  # strength 0..1 of brightness, contrast, colour, blur, JPEG
-    mosaic_prob: float = 0.0
-    mosaic_close_epochs: int = 10  # so many epochs before num_epochs mosaic ends
-    copy_paste_prob: float = 0.0
-    copy_paste_classes: list[str] = field(default_factory=lambda: ["Pedestrian", "Cyclist"])
-    repeat_threshold: float = 0.0  # t of the repeat factor max(1, sqrt(t / f)); 0: off
-    repeat_classes: list[str] = field(default_factory=lambda: ["Pedestrian", "Cyclist"])
+    crop_prob: float = hp(0.0, "share of random crops that keep small objects whole", "[0, 1]")
+    photometric: float = hp(0.0, "strength of brightness, contrast, colour, blur, JPEG", "[0, 1]")
+    mosaic_prob: float = hp(0.0, "share of images made of four", "[0, 1]")
+    mosaic_close_epochs: int = hp(10, "the last so many of num_epochs are without mosaic", EPOCHS)
+    copy_paste_prob: float = hp(0.0, "share of images with an object of another one", "[0, 1]")
+    copy_paste_classes: list[str] = hp(["Pedestrian", "Cyclist"], "of these classes")
+    repeat_threshold: float = hp(
+        0.0, "t of the repeat factor max(1, sqrt(t / f)), f the share of images; 0: off", "[0, 1]"
+    )
+    repeat_classes: list[str] = hp(["Pedestrian", "Cyclist"], "classes whose images are repeated")
 
     # Loss.
-    alpha: float = 0.25
-    gamma: float = 1.5
-    label_smoothing: float = 0.0
-    delta: float = 0.1
-    box_loss_weight: float = 50.0
-    iou_loss_type: Literal["iou", "giou", "diou", "ciou"] | None = None
-    iou_loss_weight: float = 1.0
-    weight_decay: float = 4e-5
-    positives_momentum: float | None = None
+    alpha: float = hp(0.25, "focal loss: weight of an object, background 1 - alpha", "[0, 1]")
+    gamma: float = hp(1.5, "focal loss: how little easy anchors count", "[0, inf)")
+    label_smoothing: float = hp(0.0, "share of a class label spread evenly", "[0, 1)")
+    delta: float = hp(0.1, "Huber loss: where it turns from square to linear", "(0, inf)")
+    box_loss_weight: float = hp(50.0, "of the Huber loss; 0: off", "[0, inf)")
+    iou_loss_type: Literal["iou", "giou", "diou", "ciou"] | None = hp(
+        None, "another box loss; None: off"
+    )
+    iou_loss_weight: float = hp(1.0, "of that loss", "[0, inf)")
+    weight_decay: float = hp(4e-5, "L2 of kernels, half of it times the sum of squares", "[0, inf)")
+    positives_momentum: float | None = hp(
+        None, "average over steps of the number of positives; None or 0: off", "[0, 1)"
+    )
     # Ours.
-    ignore_regions: bool = True  # would-be negatives inside a crowd box are neither
-    ignore_overlap: float = 0.5  # intersection over the anchor's own area
-    class_weights: list[float] | None = None  # one a class id, in the focal loss
-    class_prior: float | list[float] = 0.01  # initial probability of the class head
+    ignore_regions: bool = hp(True, "would-be negatives inside a crowd box are neither")
+    ignore_overlap: float = hp(0.5, "intersection over the anchor's own area for that", "[0, 1]")
+    class_weights: list[float] | None = hp(
+        None, "one a class id, in the focal loss; None: all 1", "[0, inf)"
+    )
+    class_prior: float | list[float] = hp(
+        0.01, "initial probability of the class head: one, or one a class id", "(0, 1)"
+    )
 
     # Optimisation.
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    momentum: float = 0.9
-    learning_rate: float = 0.08  # at an effective batch of 64; scaled by batch / 64
-    lr_warmup_init: float = 0.008
-    lr_warmup_epoch: float = 1.0
+    optimizer: Literal["sgd", "adam"] = hp("sgd", "adam has betas 0.9 and 0.999")
+    momentum: float = hp(0.9, "of sgd", "[0, 1)")
+    learning_rate: float = hp(0.08, "at an effective batch of 64; scaled by batch / 64", "[0, inf)")
+    lr_warmup_init: float = hp(0.008, "learning rate of the first step, likewise", "[0, inf)")
+    lr_warmup_epoch: float = hp(1.0, "epochs of linear warm-up; 0: none", EPOCHS)
     lr_decay_method: Literal["cosine", "stepwise", "polynomial", "constant", "cosine_restarts"] = (
-        "cosine"
+        hp("cosine", "what the learning rate does after the warm-up")
     )
-    first_lr_drop_epoch: float = 200.0
-    second_lr_drop_epoch: float = 250.0
-    poly_lr_power: float = 0.9
-    restart_epochs: float = 10.0  # first period of cosine_restarts; each next one is twice as long
-    clip_gradients_norm: float = 10.0
-    num_epochs: int = 300
-    moving_average_decay: float = 0.9998
-    is_training_bn: bool | None = None  # None: decided once at the start of a run
-    batch_norm_momentum: float = 0.99  # a run of a few hundred steps needs 0.9
-    var_freeze_expr: str | None = None
+    first_lr_drop_epoch: float = hp(200.0, "stepwise: to a tenth", EPOCHS)
+    second_lr_drop_epoch: float = hp(
+        250.0, "stepwise: to a hundredth; not before the first", EPOCHS
+    )
+    poly_lr_power: float = hp(0.9, "polynomial: exponent of the rest of the run", "[0, inf)")
+    restart_epochs: float = hp(
+        10.0, "first period of cosine_restarts; each next one is twice as long", "[0.001, 1000000]"
+    )
+    clip_gradients_norm: float = hp(10.0, "largest norm of the gradients; 0: no limit", "[0, inf)")
+    num_epochs: int = hp(300, "epochs of the whole run", EPOCHS)
+    moving_average_decay: float = hp(0.9998, "of the averaged weights; 0: no average", "[0, 1)")
+    is_training_bn: bool | None = hp(None, "BatchNorm learns; None: decided at the start of a run")
+    batch_norm_momentum: float = hp(
+        0.99, "of its moving statistics; a run of a few hundred steps needs 0.9", "[0, 1)"
+    )
+    var_freeze_expr: str | None = hp(
+        None, "regular expression; variables whose name begins so are not trained"
+    )
     # Ours.
-    backbone_lr_scale: float = 1.0
-    heads_only_epochs: int = 0  # train the heads alone first, then everything
-    best_metric: str = "AP"  # by which the best checkpoint is kept; of a val_... loss, the least
-    early_stopping_epochs: int = 0  # stop after so many evaluations without a better best_metric
-    seed: int = 0
+    backbone_lr_scale: float = hp(1.0, "factor on the backbone's learning rate", "[0, inf)")
+    heads_only_epochs: int = hp(0, "train the heads alone first, then everything", EPOCHS)
+    best_metric: str = hp(
+        "AP", "by which the best checkpoint is kept; of a val_... loss, the least"
+    )
+    early_stopping_epochs: int = hp(
+        0, "stop after so many evaluations without a better best_metric; 0: off", EPOCHS
+    )
+    seed: int = hp(0, "of weights, order and augmentation", "[0, 4294967295]")
 
     # Memory.
-    mixed_precision: bool = False
-    loss_scale: float | None = None
-    grad_checkpoint: bool = False
-    grad_accum_steps: int = 1
+    mixed_precision: bool = hp(False, "half precision, on a GPU")
+    loss_scale: float | None = hp(None, "of float16; None or 0: finds its own", "[0, inf)")
+    grad_checkpoint: bool = hp(False, "compute activations twice instead of keeping them")
+    grad_accum_steps: int = hp(1, "micro-batches that a batch is cut into", "[1, 4096]")
 
     # Evaluation.
-    nms_configs: NmsConfig = field(default_factory=NmsConfig)
+    nms_configs: NmsConfig = hp(NmsConfig, "post-processing")
 
     def __post_init__(self) -> None:
-        parse_image_size(self.image_size)
-        for name in ("num_classes", "num_scales", "grad_accum_steps", "max_instances_per_image"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)}: expected at least 1")
+        hparam.check(self)
+        _check_together(self)
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -166,9 +212,9 @@ class Config:
         """A copy with `values` (keys may be dotted or nested) in place, checked and converted.
 
         Raises:
-            UsageError: an unknown key (names the nearest) or a value of the wrong type.
+            UsageError: an unknown key (names the nearest); a value of a wrong type or out of range.
         """
-        return _override(self, flatten(values))
+        return hparam.override(self, flatten(values))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as they stand in config.yaml."""
@@ -178,6 +224,46 @@ class Config:
         """Writes YAML that `load_yaml` and `override` read back."""
         with atomic_open(path) as file:
             yaml.safe_dump(self.to_dict(), file, sort_keys=False)
+
+
+def _check_together(config: Config) -> None:
+    """What one field alone does not tell. As to lists by class: see `class_head`, `losses`.
+
+    Raises:
+        UsageError: fields contradict each other; an image size, list, name or pattern is none.
+    """
+    if config.name not in MODELS:
+        raise UsageError(f"name={shown(config.name)}: no such model{nearest(config.name, MODELS)}")
+    sides = _field_range("image_size")
+    if not all(side in sides for side in config.image_hw):
+        raise UsageError(f"image_size={config.image_size}: expected sides in {sides}")
+    if config.min_level >= config.max_level:
+        values = f"min_level={config.min_level}, max_level={config.max_level}"
+        raise UsageError(f"{values}: expected two levels at least, min_level < max_level")
+    ordered = [("jitter_min", "jitter_max")]
+    if config.lr_decay_method == "stepwise":
+        ordered.append(("first_lr_drop_epoch", "second_lr_drop_epoch"))
+    for low, high in ordered:
+        if getattr(config, low) > getattr(config, high):
+            values = f"{low}={getattr(config, low)}, {high}={getattr(config, high)}"
+            raise UsageError(f"{values}: expected {low} <= {high}")
+    if not 1 <= (count := len(config.aspect_ratios)) <= MAX_ASPECT_RATIOS:
+        raise UsageError(f"aspect_ratios: {count} values, expected 1 to {MAX_ASPECT_RATIOS}")
+    scales, levels = config.anchor_scale, config.levels
+    if isinstance(scales, list) and len(scales) != len(levels):
+        raise UsageError(
+            f"anchor_scale={shown(scales)}: {len(scales)} values, expected one, or one for each of "
+            f"the {len(levels)} levels {config.min_level}..{config.max_level}"
+        )
+    try:
+        re.compile(config.var_freeze_expr or "")
+    except (re.error, OverflowError, RecursionError) as error:
+        pattern = shown(config.var_freeze_expr)
+        raise UsageError(f"var_freeze_expr={pattern} is no regular expression: {error}") from None
+
+
+def _field_range(name: str) -> Range:
+    return Config.__dataclass_fields__[name].metadata["within"]
 
 
 def _model(size: int, backbone: str, filters: int, cells: int, repeats: int, **other: Any) -> dict:
@@ -225,10 +311,10 @@ def parse_image_size(value: int | str) -> tuple[int, int]:
     Raises:
         UsageError: no such form, or a side that is not positive.
     """
-    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value).strip())
+    match = re.fullmatch(r"([0-9]{1,9})(?:[xX]([0-9]{1,9}))?", str(value).strip())
     if not match or 0 in (sides := [int(side) for side in match.groups() if side]):
         raise UsageError(
-            f"image_size={value!r}: expected pixels, `512` or `1280x384` (width x height)"
+            f"image_size={shown(value)}: expected pixels, `512` or `1280x384` (width x height)"
         )
     return sides[-1], sides[0]
 
@@ -240,28 +326,23 @@ def parse_hparams(texts: str | Iterable[str]) -> dict[str, Any]:
     AutoML's other names are told of in the log, or refused: see `automl_names`.
     """
     values: dict[str, Any] = {}
-    for entry in (e for t in ([texts] if isinstance(texts, str) else texts) for e in _entries(t)):
+    for entry in (
+        e for t in ([texts] if isinstance(texts, str) else texts) for e in hparam_text.entries(t)
+    ):
         key, equals, value = entry.partition("=")
         if equals:
-            given = flatten({key.strip(): _parse_value(value.strip())})
+            given = flatten({key.strip(): hparam_text.value_of(value.strip())})
         elif entry.endswith((".yaml", ".yml")):
             given = load_yaml(find_yaml(entry))
         else:
-            raise UsageError(f"--hparams: {entry!r} is neither key=value nor a .yaml file")
+            raise UsageError(f"--hparams: {shown(entry)} is neither key=value nor a .yaml file")
         values |= automl_names.honour(given, typed=bool(equals))
     return values
 
 
 def load_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The flat, dotted key -> value mapping of a YAML file."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"{path}: {error.strerror}; expected a YAML file of hyper-parameters"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, "a YAML file of hyper-parameters")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -278,118 +359,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def nearest(word: str, choices: typing.Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or all choices when none is near."""
-    choices = list(choices)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(choices)}"
-
-
-def _entries(text: str) -> Iterator[str]:
-    """The parts between commas, but for the commas within brackets."""
-    entry = ""
-    for part in text.split(","):
-        entry = f"{entry},{part}" if entry else part.strip()
-        if sum(map(entry.count, "([{")) <= sum(map(entry.count, ")]}")):
-            if entry:
-                yield entry.strip()
-            entry = ""
-    if entry:
-        raise UsageError(f"--hparams: {entry!r} opens a bracket and does not close it")
-
-
-def _parse_value(text: str) -> Any:
-    """A literal, a list of literals between `*`, else (names, regular expressions) the text."""
-    parts = [_parse_literal(part.strip()) for part in text.split("*")]
-    if len(parts) > 1 and not any(part is None or isinstance(part, str) for part in parts):
-        return parts
-    return _parse_literal(text)
-
-
-def _parse_literal(text: str) -> Any:
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    if lowered in ("none", "null", ""):
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-
-
-def _override(target: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
-    hints = typing.get_type_hints(type(target))
-    changes: dict[str, Any] = {}
-    nested: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
-        head, _, rest = key.partition(".")
-        if head not in hints or (rest and not dataclasses.is_dataclass(hints[head])):
-            raise UsageError(f"unknown hyper-parameter {prefix + key!r}{nearest(head, hints)}")
-        if rest:
-            nested.setdefault(head, {})[rest] = value
-        else:
-            changes[head] = _convert(value, hints[head], prefix + head)
-    for head, inner in nested.items():
-        changes[head] = _override(getattr(target, head), inner, f"{prefix}{head}.")
-    return dataclasses.replace(target, **changes)
-
-
-def _convert(value: Any, hint: Any, key: str) -> Any:
-    """`value` as the annotated type, or a UsageError that quotes both."""
-    converted = _try_convert(value, hint)
-    if converted is _FAILED:
-        expected = getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)
-        expected = str(expected).replace("typing.", "").replace("NoneType", "None")
-        is_size = key == "image_size" and isinstance(value, list | tuple)
-        advice = f"; did you mean {'x'.join(map(str, value))}?" if is_size else ""
-        raise UsageError(f"{key}={value!r}: expected {expected}{advice}")
-    return converted
-
-
-_FAILED = object()
-
-
-def _try_convert(value: Any, hint: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        results = (_try_convert(value, arg) for arg in args)
-        return next((result for result in results if result is not _FAILED), _FAILED)
-    if origin is Literal:
-        return value if value in args else _FAILED
-    if origin in (list, tuple):
-        return _convert_sequence(value, origin, args)
-    if hint is types.NoneType:
-        return None if value is None else _FAILED
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:  # a string: YAML reads 4e-5 as one
-            number = float(value)
-        except (ValueError, OverflowError):
-            return _FAILED
-        return number if math.isfinite(number) else _FAILED
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) and hint is not bool:
-        return _FAILED
-    return value if isinstance(value, hint) else _FAILED
-
-
-def _convert_sequence(value: Any, origin: type, args: tuple[Any, ...]) -> Any:
-    if not isinstance(value, list | tuple):
-        # AutoML's lite models write one number for all three channels.
-        if origin is tuple and isinstance(value, int | float):
-            value = [value] * len(args)
-        elif origin is list and isinstance(value, str | int | float):
-            value = value.split("*") if isinstance(value, str) else [value]
-        else:
-            return _FAILED
-    if origin is tuple and len(value) != len(args):
-        return _FAILED
-    hints = args if origin is tuple else args * len(value)
-    converted = [_try_convert(item, hint) for item, hint in zip(value, hints, strict=True)]
-    return _FAILED if any(item is _FAILED for item in converted) else origin(converted)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """Where the YAML files of hyper-parameters lie that a command line names."""
 
+import os
 from pathlib import Path
 
-from efficientdet.errors import UsageError
+from efficientdet.errors import UsageError, said
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -15,9 +16,9 @@ def find_yaml(name: str) -> Path:
     """
     folders = list(dict.fromkeys((Path.cwd(), PROJECT, PROJECT / "configs")))
     for folder in folders:
-        if (folder / name).is_file():
+        if os.path.exists(folder / name):  # noqa: PTH110 (Path.exists raises at a long name)
             return folder / name
     looked = f"; looked in {', '.join(map(str, folders))}" if not Path(name).is_absolute() else ""
     raise UsageError(
-        f"{name}: No such file or directory; expected a YAML file of hyper-parameters{looked}"
+        f"{said(name)}: No such file or directory; expected a YAML file of hyper-parameters{looked}"
     )

@@ -27,3 +27,18 @@ def one_line(error: Exception) -> str:
     """A library's message on one line, without TensorFlow's names of nodes and operations."""
     text = re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", str(getattr(error, "message", None) or error))
     return " ".join(text.split())
+
+
+def shown(value: object) -> str:
+    """A value as it is quoted in a message: on one line, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no integer of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def said(value: object) -> str:
+    """As it was typed where that fits a line, else `shown`."""
+    plain = isinstance(value, str) and value.isprintable() and len(value) <= 300
+    return value if plain else shown(value)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "efficientdet"
 # From the ground floor up; a room imports from floors below its own. docs/design.md says why.
 FLOORS = (
     ("errors", "atomic", "console", "tensorflow_device"),
-    ("automl_names", "config_files", "progress", "yaml_file"),
+    ("automl_names", "config_files", "hparam", "hparam_text", "progress", "yaml_file"),
     ("config", "backend"),
     ("dataset", "model"),
     ("synthetic", "evaluation", "input", "checkpoint"),

@@ -10,7 +10,6 @@ import numpy as np
 from keras import ops
 
 from efficientdet.config import Config
-from efficientdet.errors import UsageError
 
 Tensor = Any
 
@@ -21,9 +20,6 @@ class Anchors:
     At level l an anchor of octave o and aspect (x, y factors) is
     `anchor_scale * stride_l * 2**(o / num_scales)` times that aspect. A stride is input size over
     feature size, axis by axis, and need not be an integer.
-
-    Raises:
-        UsageError: `anchor_scale` is a list whose length is not the number of levels.
     """
 
     def __init__(self, config: Config):
@@ -97,11 +93,4 @@ def _aspect_factors(aspect: float | tuple[float, float]) -> tuple[float, float]:
 
 def _scale_per_level(config: Config) -> list[float]:
     scales = config.anchor_scale
-    if not isinstance(scales, list):
-        return [scales] * len(config.levels)
-    if len(scales) != len(config.levels):
-        raise UsageError(
-            f"anchor_scale={scales}: {len(scales)} values, expected one, or one for each of the "
-            f"{len(config.levels)} levels {config.min_level}..{config.max_level}"
-        )
-    return scales
+    return scales if isinstance(scales, list) else [scales] * len(config.levels)

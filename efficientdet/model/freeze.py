@@ -56,8 +56,7 @@ def apply(
         restored: the variables that began with a checkpoint's values; None: there was none.
 
     Raises:
-        UsageError: the pattern is no regular expression, matches nothing, or nothing is left to
-            train.
+        UsageError: the pattern matches nothing, or nothing is left to train.
     """
     names = [name for name, variable in automl_names(model).items() if variable.trainable]
     frozen = {name for name in names if part_of(name) in parts}
@@ -87,10 +86,7 @@ def apply(
 def _matching(pattern: str | None, names: list[str]) -> set[str]:
     if not pattern:
         return set()
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"var_freeze_expr={pattern!r} is no regular expression: {error}") from None
+    expression = re.compile(pattern)
     # AutoML matches TensorFlow 1's names, which end in `:0`.
     matching = {name for name in names if expression.match(f"{name}:0") or expression.match(name)}
     if not matching:

@@ -59,8 +59,8 @@ def test_a_shape_that_is_there_is_the_nearest(num_scales, ratios):
 
 def test_scales_are_those_of_the_levels():
     assert level_scales(Config()) == dict.fromkeys(range(3, 8), 4.0)
-    config = Config().override({"anchor_scale": [1.0, 2.0], "min_level": 6})
-    assert level_scales(config) == {6: 1.0, 7: 2.0}
+    config = Config().override({"anchor_scale": [1.0, 2.0], "min_level": 5, "max_level": 6})
+    assert level_scales(config) == {5: 1.0, 6: 2.0}
 
 
 def test_rows_go_where_they_belong():
