@@ -41,7 +41,10 @@ flags.DEFINE_string("val_file_pattern", None, "Validation records, likewise.")
 flags.DEFINE_string(
     "ckpt", None, "Weights to start from: a prefix (efficientdet-d0/model), a folder or a .tar.gz."
 )
-flags.DEFINE_string("backbone_ckpt", None, "The same, of which only the backbone is taken.")
+flags.DEFINE_string(
+    "backbone_ckpt", None,
+    "The same, of which only the backbone is taken; or `imagenet`, `efficientnet-lite0`, a .pth.",
+)  # fmt: skip
 flags.DEFINE_string(
     "train_batch_size",
     None,

@@ -54,7 +54,7 @@ def restore(
     Raises:
         UserError: unreadable, or too little of the backbone; the model is then unchanged.
     """
-    stored = read_weights(path)
+    stored = read_weights(path, config.backbone_name if backbone_only else None)
     here = PyramidNames(config.min_level, config.max_level)
     there = PyramidNames.of(stored.arrays) or here
     heads, notes = {}, []

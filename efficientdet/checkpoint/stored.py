@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
+from efficientdet.checkpoint.efficientnet_names import from_torch
 from efficientdet.checkpoint.head_rows import AnchorShapes, level_scales
+from efficientdet.checkpoint.imagenet import find_imagenet, is_name, name_of
+from efficientdet.checkpoint.torch_file import SUFFIXES, read_torch
 from efficientdet.config import MODELS, Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.errors import UserError
+from efficientdet.errors import UsageError, UserError
 
 EMA = "/ExponentialMovingAverage"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -55,13 +58,23 @@ class StoredWeights:
     label_map: LabelMap | None
 
 
-def read_weights(path: str) -> StoredWeights:
-    """Reads the checkpoint at `path`; every byte is checked against its CRC.
+def read_weights(path: str, backbone: str | None = None) -> StoredWeights:
+    """Reads the checkpoint at `path`; every byte is checked against its CRC, where there is one.
+
+    Args:
+        backbone: the backbone that alone is wanted; None: a whole detector. `path` may then name
+            ImageNet weights, see `imagenet`, or a .pth file.
 
     Raises:
         UserError: nothing there, damaged, half downloaded, or of another kind.
     """
     given = Path(path)
+    if is_name(path):
+        file = find_imagenet(name_of(path, backbone))
+        return _read_torch(f"{path} ({file.name})", file, backbone)
+    if _is_torch(given):
+        require(path, backbone)
+        return _read_torch(path, given, backbone)
     if given.is_file() and not _BUNDLE_FILE.search(path):
         with tempfile.TemporaryDirectory() as folder:
             _unpack(given, Path(folder))
@@ -69,10 +82,18 @@ def read_weights(path: str) -> StoredWeights:
     return _read(path, find_prefix(given, path))
 
 
-def require(path: str) -> None:
-    """Raises UserError if nothing at `path` can be a checkpoint, without reading it."""
-    if not Path(path).is_file():
+def require(path: str, backbone: str | None = None) -> None:
+    """Raises UserError if nothing at `path` can be a checkpoint, without reading it.
+
+    Args:
+        backbone: see `read_weights`.
+    """
+    if is_name(path):
+        find_imagenet(name_of(path, backbone))
+    elif not Path(path).is_file():
         find_prefix(Path(path), path)
+    elif _is_torch(Path(path)) and backbone is None:
+        raise UsageError(f"--ckpt={path}: a backbone, no detector; say --backbone_ckpt={path}")
 
 
 def find_prefix(path: Path, given: str) -> Path:
@@ -154,12 +175,26 @@ def _read(given: str, prefix: Path) -> StoredWeights:
     averaged = {n.removesuffix(EMA): a for n, a in weights.items() if n.endswith(EMA)}
     raw = {name: array for name, array in weights.items() if not name.endswith(EMA)}
     arrays = raw | averaged
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise UserError(f"{given}: {name} holds NaN or infinity; take an earlier checkpoint")
+    _check_finite(arrays, given)
     is_own = any(name.startswith("state/") for name in stored)
     anchors, scales, label_map = _beside(prefix.parent)
     return StoredWeights(given, arrays, len(averaged), anchors, scales, is_own, label_map)
+
+
+def _is_torch(path: Path) -> bool:
+    return path.suffix in SUFFIXES and path.is_file()
+
+
+def _read_torch(given: str, file: Path, backbone: str) -> StoredWeights:
+    arrays = from_torch(read_torch(file), backbone, given)
+    _check_finite(arrays, given)
+    return StoredWeights(given, arrays, 0, AnchorShapes.of(Config()), None, False, None)
+
+
+def _check_finite(arrays: dict[str, np.ndarray], given: str) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{given}: {name} holds NaN or infinity; take an earlier checkpoint")
 
 
 def _beside(folder: Path) -> tuple[AnchorShapes, dict[int, float] | None, LabelMap | None]:
