@@ -1,19 +1,58 @@
-"""EfficientNet's variables under the names of other programs -> AutoML's."""
+"""EfficientNet's variables under the names of PyTorch's and Keras's programs -> AutoML's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from efficientdet.errors import UserError
 from efficientdet.model.efficientnet import SCALING, scaled_stages
 
-_TORCH_BN = {
-    "weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
+_BN = "tpu_batch_normalization"
+# What a layer is: AutoML's name of it in a block that expands, and in one that does not. It numbers
+# the layers of one kind in their order.
+_AUTOML = {
+    "stem": ("conv2d", "conv2d"),
+    "stem_bn": (_BN, _BN),
+    "expand": ("conv2d", ""),
+    "expand_bn": (_BN, ""),
+    "depthwise": ("depthwise_conv2d", "depthwise_conv2d"),
+    "depthwise_bn": (f"{_BN}_1", _BN),
+    "se_reduce": ("se/conv2d", "se/conv2d"),
+    "se_expand": ("se/conv2d_1", "se/conv2d_1"),
+    "project": ("conv2d_1", "conv2d"),
+    "project_bn": (f"{_BN}_2", f"{_BN}_1"),
+}
+# The same layers in the order above, as the others call them.
+_STEM, _BLOCK = tuple(_AUTOML)[:2], tuple(_AUTOML)[2:]
+_TORCH_STEM = dict(zip(("_conv_stem", "_bn0"), _STEM, strict=True))
+_TORCH_BLOCK = dict(
+    zip(
+        ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_se_reduce", "_se_expand",
+         "_project_conv", "_bn2"),
+        _BLOCK,
+        strict=True,
+    )
+)  # fmt: skip
+_KERAS_STEM = dict(zip(("stem_conv", "stem_bn"), _STEM, strict=True))
+_KERAS_BLOCK = dict(
+    zip(
+        ("expand_conv", "expand_bn", "dwconv", "bn", "se_reduce", "se_expand", "project_conv",
+         "project_bn"),
+        _BLOCK,
+        strict=True,
+    )
+)  # fmt: skip
+_TORCH_CONV_LEAVES = {"weight": "kernel", "bias": "bias"}
+_TORCH_BN_LEAVES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
     "running_var": "moving_variance",
-}  # fmt: skip
-_BN, _CONV = "tpu_batch_normalization", "conv2d"
-_TORCH_BLOCK = re.compile(r"_blocks\.(\d+)\.(_\w+)\.(\w+)")
+}
+
+# Of a foreign name: the block, in the order of names, or "" for the stem; the layer; its weight.
+Place = tuple[str, str, str]
 
 
 def from_torch(arrays: Mapping[str, np.ndarray], wanted: str, path: str) -> dict[str, np.ndarray]:
@@ -22,81 +61,96 @@ def from_torch(arrays: Mapping[str, np.ndarray], wanted: str, path: str) -> dict
     The classifier's own (`_conv_head`, `_bn1`, `_fc`) keep their names: no detector has them.
 
     Args:
-        wanted: the backbone to be filled; variables of one that cannot be told are called so.
+        wanted: the backbone to be filled; what is shaped like no other is called so.
         path: for errors.
 
     Raises:
         UserError: none of the names is an EfficientNet's.
     """
-    blocks = {int(m[1]) for name in arrays if (m := _TORCH_BLOCK.match(name))}
-    if "_conv_stem.weight" not in arrays or not blocks:
+    # A counter that PyTorch's BatchNorm keeps, and no weight.
+    kept = {n: a for n, a in arrays.items() if not n.endswith("num_batches_tracked")}
+    return _renamed(kept, _torch_place, _hwio, wanted, path)
+
+
+def from_keras(arrays: Mapping[str, np.ndarray], wanted: str, path: str) -> dict[str, np.ndarray]:
+    """The same for an EfficientNet of `keras.applications`, whose kernels are as AutoML's."""
+    # What its first layer does to pixels, and no weight.
+    kept = {n: a for n, a in arrays.items() if not n.startswith("normalization")}
+    return _renamed(kept, _keras_place, lambda kernel, layer: kernel, wanted, path)
+
+
+def is_keras(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether the names are those of an EfficientNet of `keras.applications`."""
+    return "stem_conv/kernel" in arrays
+
+
+def _renamed(
+    arrays: Mapping[str, np.ndarray],
+    place_of: Callable[[str], Place | None],
+    turned: Callable[[np.ndarray, str], np.ndarray],
+    wanted: str,
+    path: str,
+) -> dict[str, np.ndarray]:
+    """`turned`: a kernel of a layer as HWIO."""
+    places = {name: place for name in arrays if (place := place_of(name))}
+    blocks = sorted({block for block, _, _ in places.values()} - {""})
+    if not blocks:
         raise UserError(
-            f"{path}: PyTorch weights, first {next(iter(arrays))}; expected those of an "
-            "EfficientNet, _conv_stem, _blocks.0._depthwise_conv, ..."
+            f"{path}: {len(arrays)} arrays, first {next(iter(arrays), '')[:80]!r}; expected those "
+            "of an EfficientNet, _conv_stem.weight (PyTorch) or stem_conv/kernel (Keras) and so on"
         )
-    expanded = {i for i in blocks if f"_blocks.{i}._expand_conv.weight" in arrays}
-    filters = [arrays.get(f"_blocks.{i}._project_conv.weight") for i in sorted(blocks)]
-    has_se = any("._se_reduce." in name for name in arrays)
-    sizes = [len(kernel) for kernel in filters if kernel is not None]
-    backbone = which(len(arrays["_conv_stem.weight"]), sizes, has_se) or wanted
-    result = {}
-    for name, array in arrays.items():
-        if name.endswith(".num_batches_tracked"):  # a counter that PyTorch's BatchNorm keeps
-            continue
-        other = _of_torch(name, expanded)
-        if other is None:
-            result[name] = array
-        elif other.endswith("kernel"):
-            # A depthwise kernel C1HW becomes HW1C by OIHW -> HWIO; AutoML has HWC1.
-            order = (2, 3, 0, 1) if "depthwise" in other else (2, 3, 1, 0)
-            result[f"{backbone}/{other}"] = _floats(np.transpose(array, order))
-        else:
-            result[f"{backbone}/{other}"] = _floats(array)
-    return result
+    expanding = {block for block, layer, _ in places.values() if layer == "expand"}
+    found = {}
+    for name, (block, layer, leaf) in places.items():
+        array = arrays[name]
+        if leaf == "kernel" and array.ndim == 4:
+            array = turned(array, layer)
+        prefix = f"blocks_{blocks.index(block)}" if block else "stem"
+        depthwise = "depthwise_" if layer == "depthwise" else ""
+        automl = f"{prefix}/{_AUTOML[layer][block not in expanding if block else 0]}"
+        found[f"{automl}/{depthwise}{leaf}"] = np.ascontiguousarray(array, np.float32)
+    backbone = _shaped_like(found, len(blocks)) or wanted
+    rest = {name: array for name, array in arrays.items() if name not in places}
+    return {f"{backbone}/{name}": array for name, array in found.items()} | rest
 
 
-def which(stem: int, filters: list[int], has_se: bool) -> str | None:
-    """The backbone with so many filters in the stem and behind each block; None: none has."""
-    for name in SCALING:
-        stages, stem_filters = scaled_stages(name)
-        blocks = [stage.filters for stage in stages for _ in range(stage.repeats)]
-        if (stem_filters, blocks, "lite" not in name) == (stem, filters, has_se):
-            return name
-    return None
-
-
-def _of_torch(name: str, expanded: set[int]) -> str | None:
-    """`blocks_1/conv2d/kernel` of `_blocks.1._expand_conv.weight`."""
-    if name == "_conv_stem.weight":
-        return f"stem/{_CONV}/kernel"
-    if name.startswith("_bn0.") and (leaf := _TORCH_BN.get(name.removeprefix("_bn0."))):
-        return f"stem/{_BN}/{leaf}"
-    match = _TORCH_BLOCK.fullmatch(name)
+def _torch_place(name: str) -> Place | None:
+    match = re.fullmatch(r"(?:_blocks\.(\d{1,3})\.)?(_\w+)\.(\w+)", name)
     if not match:
         return None
-    index, layer, leaf = match.groups()
-    return block_name(int(index), int(index) in expanded, layer, leaf)
+    block, theirs, weight = match.groups()
+    layer = (_TORCH_BLOCK if block else _TORCH_STEM).get(theirs, "")
+    leaf = (_TORCH_BN_LEAVES if layer.endswith("_bn") else _TORCH_CONV_LEAVES).get(weight)
+    return (block.zfill(3) if block else "", layer, leaf) if layer and leaf else None
 
 
-def block_name(index: int, has_expand: bool, layer: str, leaf: str) -> str | None:
-    """AutoML numbers layers of one kind in their order; a block that does not expand has less."""
-    second = "_1" if has_expand else ""
-    third = "_2" if has_expand else "_1"
-    layers = {
-        "_expand_conv": _CONV, "_bn0": _BN, "_depthwise_conv": "depthwise_conv2d",
-        "_bn1": f"{_BN}{second}", "_se_reduce": f"se/{_CONV}", "_se_expand": f"se/{_CONV}_1",
-        "_project_conv": f"{_CONV}{second}", "_bn2": f"{_BN}{third}",
-    }  # fmt: skip
-    if layer not in layers:
+def _keras_place(name: str) -> Place | None:
+    match = re.fullmatch(r"(?:block(\d[a-z])_)?(\w+)/(?:depthwise_)?(\w+)", name)
+    if not match:
         return None
-    if layer.startswith("_bn"):
-        leaf = _TORCH_BN.get(leaf)
-    elif layer == "_depthwise_conv" and leaf == "weight":
-        leaf = "depthwise_kernel"
-    else:
-        leaf = {"weight": "kernel", "bias": "bias"}.get(leaf)
-    return f"blocks_{index}/{layers[layer]}/{leaf}" if leaf else None
+    block, theirs, leaf = match.groups()
+    layer = (_KERAS_BLOCK if block else _KERAS_STEM).get(theirs)
+    return (block or "", layer, leaf) if layer else None
 
 
-def _floats(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, np.float32)
+def _hwio(kernel: np.ndarray, layer: str) -> np.ndarray:
+    """OIHW -> HWIO; depthwise C1HW -> HWC1."""
+    return kernel.transpose((2, 3, 0, 1) if layer == "depthwise" else (2, 3, 1, 0))
+
+
+def _shaped_like(arrays: Mapping[str, np.ndarray], num_blocks: int) -> str | None:
+    """The backbone with so many filters in the stem and behind each block; None: none has."""
+
+    def filters(prefix: str, layer: str) -> int:
+        names = (f"{prefix}/{automl}/gamma" for automl in _AUTOML[layer])
+        return next((arrays[name].size for name in names if name in arrays), 0)
+
+    has_se = any("/se/" in name for name in arrays)
+    behind = [filters(f"blocks_{block}", "project_bn") for block in range(num_blocks)]
+    shape = filters("stem", "stem_bn"), behind, has_se
+    for name in SCALING:
+        stages, stem = scaled_stages(name)
+        blocks = [stage.filters for stage in stages for _ in range(stage.repeats)]
+        if (stem, blocks, "lite" not in name) == shape:
+            return name
+    return None
