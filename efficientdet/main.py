@@ -39,9 +39,13 @@ flags.DEFINE_string("model_dir", None, "Folder of the run: config, checkpoints, 
 flags.DEFINE_string("train_file_pattern", None, "Training records: a path, a glob, or several.")
 flags.DEFINE_string("val_file_pattern", None, "Validation records, likewise.")
 flags.DEFINE_string(
-    "ckpt", None, "Weights to start from: a prefix (efficientdet-d0/model), a folder or a .tar.gz."
-)
-flags.DEFINE_string("backbone_ckpt", None, "The same, of which only the backbone is taken.")
+    "ckpt", None,
+    "Weights to start from: a prefix (efficientdet-d0/model), a folder, a .tar.gz or a .h5.",
+)  # fmt: skip
+flags.DEFINE_string(
+    "backbone_ckpt", None,
+    "The same, of which only the backbone is taken; or `imagenet`, for that of the model, a .pth.",
+)  # fmt: skip
 flags.DEFINE_string(
     "train_batch_size",
     None,

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_entry
-from efficientdet.checkpoint.stored import find_prefix
-from efficientdet.errors import UserError
+from efficientdet.checkpoint.stored import find_weights
 
 
 @dataclass(frozen=True)
@@ -29,17 +28,14 @@ class Identity:
 
 
 def identify(path: str | Path) -> Identity:
-    """The identity of the checkpoint at `path`: a prefix, a folder or a .tar.gz.
+    """The identity of the checkpoint at `path`: a prefix, a folder or a file.
 
     Raises:
         UserError: there is none.
     """
-    try:
-        prefix = find_prefix(Path(path), str(path))
-    except UserError:
-        if not Path(path).is_file():
-            raise
-        return Identity(str(path), None, _digest(Path(path)))
+    prefix = find_weights(Path(path), str(path))
+    if prefix.is_file():
+        return Identity(str(prefix), None, _digest(prefix))
     index = Path(f"{prefix}{INDEX_SUFFIX}")
     return Identity(str(prefix), _step(prefix), _digest(index))
 

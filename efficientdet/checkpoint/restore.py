@@ -42,7 +42,8 @@ def restore(
 
     Args:
         model: from `build_detector(config)`.
-        path: a prefix, a folder, or a .tar.gz: published, of AutoML's main.py, or of this project.
+        path: a prefix, a folder, an archive or a .h5: published, of AutoML's programs, or of this
+            project; with `backbone_only` also what `read_weights` takes for a backbone.
         label_map: names of the model's classes.
         backbone_only: leave BiFPN and heads alone.
         classes, init_classes: see `match_classes`.
@@ -54,7 +55,7 @@ def restore(
     Raises:
         UserError: unreadable, or too little of the backbone; the model is then unchanged.
     """
-    stored = read_weights(path)
+    stored = read_weights(path, config.backbone_name if backbone_only else None)
     here = PyramidNames(config.min_level, config.max_level)
     there = PyramidNames.of(stored.arrays) or here
     heads, notes = {}, []

@@ -1,21 +1,33 @@
-"""Finds and reads a checkpoint: a prefix, a folder or a .tar.gz, published or of a run."""
+"""The door to every checkpoint: finds it, tells its form, and hands out arrays by AutoML name."""
 
 import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from efficientdet.checkpoint import keras_h5, torch_file
 from efficientdet.checkpoint.archive import ArchiveError, unpack
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
+from efficientdet.checkpoint.efficientnet_names import from_keras, from_torch, is_keras
 from efficientdet.checkpoint.head_rows import AnchorShapes, level_scales
+from efficientdet.checkpoint.imagenet import (
+    is_name,
+    read_imagenet,
+    refuse_as_detector,
+    require_imagenet,
+)
+from efficientdet.checkpoint.keras_h5 import read_h5
+from efficientdet.checkpoint.object_graph import GRAPH, named_variables
+from efficientdet.checkpoint.torch_file import read_torch
 from efficientdet.config import MODELS, Config, load_yaml
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 
 EMA = "/ExponentialMovingAverage"
-_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_FILES = (".h5", *torch_file.SUFFIXES)
 _BUNDLE_FILE = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 # What a training run stores beside its weights: optimizer slots, counters, this program's state.
 _NOT_WEIGHTS = re.compile(
@@ -23,12 +35,13 @@ _NOT_WEIGHTS = re.compile(
 )
 _ANCHOR_KEYS = ("num_scales", "aspect_ratios", "anchor_scale", "min_level", "max_level")
 _OTHER_KINDS = {  # place and first bytes: what it is
-    (0, b"\x89HDF"): "HDF5 (.h5), weights or a model of Keras",
     (0, b"PK\x03\x04"): "a zip file (.keras, .zip)",
     (4, b"TFL3"): "a TFLite model",
     (0, b"\x08"): "a graph or SavedModel (.pb)",
 }
-_FORMS = "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint"
+_FORMS = (
+    "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint, a .h5"
+)
 
 
 @dataclass(frozen=True)
@@ -54,24 +67,55 @@ class StoredWeights:
     label_map: LabelMap | None
 
 
-def read_weights(path: str) -> StoredWeights:
-    """Reads the checkpoint at `path`; every byte is checked against its CRC.
+def read_weights(path: str, backbone: str | None = None) -> StoredWeights:
+    """Reads the checkpoint at `path`; every byte is checked against its CRC, where there is one.
+
+    Args:
+        path: a prefix, a folder, an archive, a .h5; for a backbone also a .pth or a name, see
+            `imagenet`.
+        backbone: the one that alone is wanted; None: a whole detector.
 
     Raises:
         UserError: nothing there, damaged, half downloaded, or of another kind.
     """
-    given = Path(path)
-    if given.is_file() and not _BUNDLE_FILE.search(path):
-        with tempfile.TemporaryDirectory() as folder:
-            _unpack(given, Path(folder))
-            return _read(path, find_prefix(_folder_with_index(Path(folder), path), path))
-    return _read(path, find_prefix(given, path))
+    if is_name(path):
+        found, arrays = read_imagenet(path, backbone)
+        return _published(found, arrays)
+    found = find_weights(Path(path), path)
+    if _form(found) != "archive":
+        return _read(path, found, backbone)
+    with tempfile.TemporaryDirectory() as folder:
+        _unpack(found, Path(folder))
+        return _read(path, find_weights(_folder_inside(Path(folder), path), path), backbone)
 
 
-def require(path: str) -> None:
-    """Raises UserError if nothing at `path` can be a checkpoint, without reading it."""
-    if not Path(path).is_file():
-        find_prefix(Path(path), path)
+def require(path: str, backbone: str | None = None) -> None:
+    """Raises UserError if nothing at `path` can be a checkpoint, without reading it.
+
+    Args:
+        backbone: see `read_weights`.
+    """
+    if is_name(path):
+        require_imagenet(path, backbone)
+    elif _form(find_weights(Path(path), path)) == "torch":
+        refuse_as_detector(path, backbone)
+
+
+def find_weights(path: Path, given: str) -> Path:
+    """The file (.h5, .pth, an archive) or the bundle's prefix that `path` means.
+
+    Raises:
+        UserError: see `find_prefix`.
+    """
+    if path.is_file() and not _BUNDLE_FILE.search(path.name):
+        return path
+    if path.is_dir() and not any(path.glob(f"*{INDEX_SUFFIX}")):
+        files = sorted(file for file in path.iterdir() if file.suffix in _FILES)
+        if len(files) > 1:
+            raise _several(given, [file.name for file in files])
+        if files:
+            return files[0]
+    return find_prefix(path, given)
 
 
 def find_prefix(path: Path, given: str) -> Path:
@@ -97,9 +141,13 @@ def find_prefix(path: Path, given: str) -> Path:
     if steps and len(steps) == len(prefixes):
         return steps[max(steps)]
     if prefixes:
-        listed = ", ".join(sorted(prefix.name for prefix in prefixes))
-        raise UserError(f"{given}: holds several checkpoints ({listed}); name one of them")
+        raise _several(given, sorted(prefix.name for prefix in prefixes))
     raise UserError(f"{given}: no checkpoint in this folder (no *.index file); {_FORMS}")
+
+
+def _several(given: str, names: list[str]) -> UserError:
+    listed = ", ".join(names)
+    return UserError(f"{given}: holds several checkpoints ({listed}); name one of them")
 
 
 def _named_by_state_file(folder: Path) -> Path | None:
@@ -133,31 +181,54 @@ def _other_kind(file: Path) -> str | None:
     return next(kinds, None)
 
 
-def _folder_with_index(folder: Path, given: str) -> Path:
-    found = sorted({file.parent for file in folder.rglob(f"*{INDEX_SUFFIX}")})
+def _form(found: Path) -> Literal["bundle", "h5", "torch", "archive"]:
+    """What is to be read at a path of `find_weights`."""
+    if not found.is_file():
+        return "bundle"
+    with found.open("rb") as opened:
+        if opened.read(len(keras_h5.MAGIC)) == keras_h5.MAGIC:
+            return "h5"
+    return "torch" if found.suffix in torch_file.SUFFIXES else "archive"
+
+
+def _folder_inside(folder: Path, given: str) -> Path:
+    found = {file.parent for file in folder.rglob("*") if file.suffix in (INDEX_SUFFIX, *_FILES)}
     if len(found) != 1:
         raise UserError(f"{given}: {len(found)} folders with a checkpoint inside, expected one")
-    return found[0]
+    return found.pop()
 
 
-def _read(given: str, prefix: Path) -> StoredWeights:
-    stored = read_bundle(prefix)
-    if _OBJECT_GRAPH in stored:
-        raise UserError(
-            f"{given}: an object-based checkpoint (of AutoML's tf2/train.py, or Keras), which does "
-            "not say which tensor is which variable; expected one of main.py (model.ckpt-N) or a "
-            "published efficientdet-*.tar.gz"
-        )
+def _read(given: str, found: Path, backbone: str | None) -> StoredWeights:
+    form = _form(found)
+    if form == "torch":
+        refuse_as_detector(given, backbone)
+        return _published(given, from_torch(read_torch(found), backbone, given))
+    stored = read_h5(found) if form == "h5" else read_bundle(found)
+    is_own = any(name.startswith("state/") for name in stored)
+    if is_keras(stored):
+        refuse_as_detector(given, backbone)
+        return _published(given, from_keras(stored, backbone, given))
+    if GRAPH in stored:
+        stored = named_variables(stored, EMA, given)
     weights = {name: array for name, array in stored.items() if not _NOT_WEIGHTS.match(name)}
     averaged = {n.removesuffix(EMA): a for n, a in weights.items() if n.endswith(EMA)}
     raw = {name: array for name, array in weights.items() if not name.endswith(EMA)}
     arrays = raw | averaged
+    _check_finite(arrays, given)
+    anchors, scales, label_map = _beside(found.parent)
+    return StoredWeights(given, arrays, len(averaged), anchors, scales, is_own, label_map)
+
+
+def _published(given: str, arrays: dict[str, np.ndarray]) -> StoredWeights:
+    """A backbone without a detector."""
+    _check_finite(arrays, given)
+    return StoredWeights(given, arrays, 0, AnchorShapes.of(Config()), None, False, None)
+
+
+def _check_finite(arrays: dict[str, np.ndarray], given: str) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError(f"{given}: {name} holds NaN or infinity; take an earlier checkpoint")
-    is_own = any(name.startswith("state/") for name in stored)
-    anchors, scales, label_map = _beside(prefix.parent)
-    return StoredWeights(given, arrays, len(averaged), anchors, scales, is_own, label_map)
 
 
 def _beside(folder: Path) -> tuple[AnchorShapes, dict[int, float] | None, LabelMap | None]:

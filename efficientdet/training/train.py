@@ -90,7 +90,7 @@ def open_run(options: TrainOptions) -> OpenedRun:
         )
     is_resumed = bool(checkpoints.steps())
     if options.initial_weights and not is_resumed:
-        require(options.initial_weights)
+        require(options.initial_weights, config.backbone_name if options.backbone_ckpt else None)
     unit = math.lcm(config.grad_accum_steps, backend.num_devices())
     _check_batch(batch_size or unit, records, config)
     if batch_size or not is_resumed:  # auto: likely a small card, and if resumed the same again

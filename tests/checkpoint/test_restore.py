@@ -393,7 +393,6 @@ def test_damaged_archives(kind, coco, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("foo.h5", b"\x89HDF\r\n\x1a\n" + b"0" * 99, "HDF5"),
         ("foo.keras", b"PK\x03\x04" + b"0" * 99, "a zip file"),
         ("foo.tflite", b"\x1c\0\0\0TFL3" + b"0" * 99, "a TFLite model"),
         ("saved_model.pb", b"\x08\x01" + b"0" * 99, "a graph or SavedModel"),
@@ -426,12 +425,6 @@ def test_automl_model_dir(coco_arrays, tmp_path):
     (tmp_path / "config.yaml").write_text("aspect_ratios: wide\n")
     with pytest.raises(UserError, match="aspect_ratios='wide'"):
         read_weights(str(tmp_path))
-
-
-def test_object_based_checkpoints_are_named(tmp_path):
-    write_bundle(tmp_path / "ckpt-3", {"_CHECKPOINTABLE_OBJECT_GRAPH": np.array(b"graph")})
-    with pytest.raises(UserError, match=r"object-based.*main\.py"):
-        read_weights(str(tmp_path / "ckpt-3"))
 
 
 def test_non_finite_weights_are_refused(tmp_path):

@@ -77,7 +77,7 @@ def test_training_asks_the_weights_it_starts_from(
 ):
     records = SimpleNamespace(label_map=LabelMap.kitti())
     monkeypatch.setattr(train.RecordSet, "open", lambda *given: records)
-    monkeypatch.setattr(train, "require", lambda path: None)
+    monkeypatch.setattr(train, "require", lambda *given: None)
     monkeypatch.setattr(train, "_check_batch", lambda *given: None)
     options = TrainOptions(
         str(tmp_path / "run"), "a.record", backbone_ckpt=str(advprop), skip_preflight=True
