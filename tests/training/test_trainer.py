@@ -11,12 +11,16 @@ import math
 import os
 import resource
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from listening import listening
 
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, read_bundle
@@ -62,7 +66,7 @@ class TrainingEngine:
         self.heads_only: list[bool] = []
         self.before: Callable[[int], None] = lambda step: None
         self.is_finite: Callable[[int, list[int], float], bool] = lambda *args: True
-        self.loss_scale = 1.0
+        self.loss_scale, self.compilations = 1.0, 1
 
     def detector(self) -> SimpleNamespace:
         return SimpleNamespace(values=self.state.evaluation_values())
@@ -112,6 +116,9 @@ class Evaluate:
         self.before: Callable[[], None] = lambda: None
 
     kept, num_images = (), 0
+
+    def written(self, evaluated: SimpleNamespace) -> AbstractContextManager:
+        return nullcontext()
 
     def __call__(self, detector: SimpleNamespace, checkpoint: Path) -> SimpleNamespace:
         ((weight,), _) = detector.values
@@ -302,6 +309,65 @@ def test_more_time_raises_the_rate_and_says_so(
     assert line.startswith("there is more time to train than at the last start: the learning rate")
 
 
+@pytest.fixture
+def slow_to_compile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
+    """A step takes two seconds; the first of a start, and after each compilation, 500 more."""
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr("efficientdet.training.trainer.time", SimpleNamespace(monotonic=monotonic))
+
+    def compiling(run: Run) -> Run:
+        seen = []
+
+        def before(step: int) -> None:
+            if run.engine.compilations not in seen:
+                seen.append(run.engine.compilations)
+                now[0] += 500.0
+
+        run.engine.before = before
+        return run
+
+    return compiling
+
+
+def test_compilation_is_no_time_spent_in_training(
+    tmp_path: Path, slow_to_compile: Callable[[Run], Run]
+) -> None:
+    """Eight steps of two seconds, in one go and in three starts."""
+    whole = slow_to_compile(Run(tmp_path / "whole", max_seconds=16.0)).fit()
+    assert whole.trainer.progress.step == 8 and whole.trainer.progress.seconds == 16.0
+    for num_epochs in (1, 2, 3):
+        slow_to_compile(Run(tmp_path / "run", num_epochs=num_epochs, max_seconds=16.0)).fit()
+    _, progress = CheckpointManager(tmp_path / "run").load_latest()
+    assert progress.step == 8 and progress.seconds == 16.0
+
+
+def test_a_step_that_is_made_anew_on_the_way_compiles(
+    tmp_path: Path, slow_to_compile: Callable[[Run], Run]
+) -> None:
+    run = slow_to_compile(Run(tmp_path))
+    run.engine.train_heads_only = lambda heads_only: setattr(
+        run.engine, "compilations", 1 + run.trainer.progress.epoch
+    )
+    run.fit()
+    assert run.trainer.progress.seconds == 24.0
+
+
+def test_before_a_second_step_no_time_is_known(
+    tmp_path: Path, slow_to_compile: Callable[[Run], Run]
+) -> None:
+    """Starts of a single step each: the first that goes on tells what all of them took."""
+    for steps in (1, 2, 3):
+        run = slow_to_compile(Run(tmp_path, steps_per_epoch=1, num_epochs=steps)).fit()
+        assert run.trainer.progress.seconds == 0.0
+    run = slow_to_compile(Run(tmp_path, steps_per_epoch=1, num_epochs=5)).fit()
+    assert run.trainer.progress.seconds == 10.0
+
+
 def test_the_learning_rate_follows_schedule_and_batch(tmp_path: Path) -> None:
     run = Run(tmp_path, config=dataclasses.replace(CONFIG, lr_decay_method="constant")).fit()
     assert run.recorder.rates[-1] == pytest.approx(6.4 * 3 / 64)
@@ -488,7 +554,49 @@ def test_metrics_of_lost_steps_are_dropped(tmp_path: Path) -> None:
     assert run.trainer.resume()
     assert [r["step"] for r in run.log.read()] == [1]
     run.trainer.fit()
-    assert [r["step"] for r in run.log.read()] == [1, 9, 10, 12]
+    assert [r["step"] for r in run.log.read()] == [1, 10, 12]
+
+
+TIMES = ("images_per_second", "data_wait", "rss_mb")
+
+
+def lines(run: Run) -> list[dict]:
+    """What stands in metrics.jsonl, but for what no two runs have the same of."""
+    return [{k: v for k, v in r.items() if k not in TIMES} for r in run.log.read()]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    ends=st.lists(st.tuples(st.integers(0, 25), st.sampled_from(["kill", "stop"])), max_size=5),
+    save_steps=st.sampled_from([1, 4, 7, 1000]),
+    steps_per_epoch=st.sampled_from([6, 13]),
+)
+def test_a_run_in_many_starts_writes_the_lines_of_one_in_one_go(
+    ends: list[tuple[int, str]], save_steps: int, steps_per_epoch: int
+) -> None:
+    plan = {"save_steps": save_steps, "steps_per_epoch": steps_per_epoch}
+    plan["num_epochs"] = 26 // steps_per_epoch
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        whole = Run(folder / "whole", evaluate=Evaluate(), **plan).fit()
+        for step, how in ends:
+            run = Run(folder / "run", evaluate=Evaluate(), **plan)
+            if how == "kill":
+                kill_at(run, step)
+            else:
+                send_at(run, step, signal.SIGTERM)
+            with suppress(Killed, Stopped):
+                run.fit()
+        last = Run(folder / "run", evaluate=Evaluate(), **plan).fit()
+        assert lines(last) == lines(whole) and last.weight == whole.weight
+
+
+def test_after_going_back_each_step_counts_once(tmp_path: Path) -> None:
+    run = Run(tmp_path, config=CONSTANT, save_steps=4)
+    run.engine.is_finite = lambda step, images, rate: step < 4 or rate < 0.6 * RATE
+    run.fit()
+    first, ten = run.log.read()
+    assert (first["step"], ten["step"]) == (1, 10) and ten["finite"] == 1.0
 
 
 def test_metrics_of_a_run_whose_checkpoints_are_gone_are_dropped(tmp_path: Path) -> None:
