@@ -50,7 +50,7 @@ class Holder:
         return cls(os.getpid(), socket.gethostname(), f"{datetime.now():%Y-%m-%d %H:%M:%S}")
 
     @classmethod
-    def read(cls, file: IO[str]) -> "Holder | None":
+    def read(cls, file: IO[bytes]) -> "Holder | None":
         """Who has written `file`; None where it does not say."""
         file.seek(0)
         try:
@@ -137,17 +137,17 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"{folder}: cannot write there: {what}; name another folder") from None
 
 
-def _acquire(path: Path, *, wait: bool) -> tuple[IO[str], bool | None]:
+def _acquire(path: Path, *, wait: bool) -> tuple[IO[bytes], bool | None]:
     """The opened file, and whether its lock is ours; None: this disk has no locks."""
     while True:
-        file = path.open("a+", encoding="utf-8", errors="replace")
+        file = path.open("ab+", buffering=0)
         ours = _lock(file, wait=wait)
         if not ours or _lies_at(file, path):
             return file, ours
         file.close()  # whoever held it has just ended and removed it
 
 
-def _lock(file: IO[str], *, wait: bool) -> bool | None:
+def _lock(file: IO[bytes], *, wait: bool) -> bool | None:
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -159,7 +159,7 @@ def _lock(file: IO[str], *, wait: bool) -> bool | None:
     return True
 
 
-def _lies_at(file: IO[str], path: Path) -> bool:
+def _lies_at(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
@@ -178,13 +178,12 @@ def _decide_by_name(path: Path, holder: Holder | None) -> bool:
 
 
 @contextmanager
-def _signed(file: IO[str], path: Path) -> Iterator[None]:
+def _signed(file: IO[bytes], path: Path) -> Iterator[None]:
     """The file names this process; in the end it goes, before its lock does."""
     try:
-        file.seek(0)
-        file.truncate()
-        json.dump(asdict(Holder.this()), file)
-        file.flush()
+        file.truncate(0)
+        with suppress(OSError):  # on a full disk it locks all the same
+            file.write(json.dumps(asdict(Holder.this())).encode())
         yield
     finally:
         with suppress(OSError):  # Windows removes no open file; who finds it can lock it

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -83,7 +84,7 @@ def test_a_file_that_names_nobody_is_no_hindrance(tmp_path: Path, text: str) -> 
     with training_alone(tmp_path):
         pass
     (tmp_path / TRAINING).write_text(text, encoding="latin-1")
-    with (tmp_path / TRAINING).open() as file:
+    with (tmp_path / TRAINING).open("rb") as file:
         assert lock._lock(file, wait=False)
         with pytest.raises(UserError, match=": another process is training here"):
             training_alone(tmp_path).__enter__()
@@ -220,6 +221,19 @@ def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
     with training_alone(tmp_path / "good"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "good", "there"}
+
+
+def test_on_a_full_disk_an_evaluation_is_locked_all_the_same(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot write there: File too large"):
+            require_writable(tmp_path)
+        with writing_alone(tmp_path):
+            assert lock._acquire(tmp_path / WRITING, wait=False)[1] is False
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
