@@ -15,8 +15,11 @@ class UsageError(UserError):
     exit_code = 2
 
 
-class Stopped(Exception):
-    """A signal ended the command, and everything is saved; not an error, but no success either."""
+class Stopped(BaseException):
+    """A signal ended the command, and everything is saved; not an error, but no success either.
+
+    It is raised in the midst of others' code, whose `except Exception` must not take it.
+    """
 
     def __init__(self, line: str, exit_code: int):
         super().__init__(line)

@@ -158,7 +158,10 @@ def _named_by_state_file(folder: Path) -> Path | None:
     text = state.read_text(encoding="utf-8", errors="replace")
     match = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
     prefix = folder / Path(match[1]).name if match else None
-    return prefix if prefix and Path(f"{prefix}{INDEX_SUFFIX}").exists() else None
+    try:
+        return prefix if prefix and Path(f"{prefix}{INDEX_SUFFIX}").exists() else None
+    except OSError:  # a name that is too long to be one
+        return None
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
 from efficientdet.dataset.label_map import LabelMap
@@ -18,6 +19,7 @@ from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.progress import track
 from efficientdet.run.checkpoints import newest_checkpoint
 from efficientdet.run.directory import RunDirectory
+from efficientdet.run.lock import require_writable
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
 from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.drawing import save_image
@@ -55,13 +57,16 @@ def predict(options: PredictOptions) -> None:
     run = RunDirectory(options.model_dir)
     path = options.ckpt or newest_checkpoint(run.path, to="predict with")
     require(str(path))  # before anything slow
+    folder = Path(options.output_dir)
     images = find_images(options.images, options.image_list)[: options.max_images]
     _require_distinct_names(images)
     label_map = run.label_map(None)
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
+    require_writable(folder)
+    for place in (folder, folder / "results"):
+        remove_stale(place)
     detector = load_detector(config, path, label_map, options.ckpt_classes)
     thresholds = _thresholds(path, run, label_map, options.min_score)
-    folder = Path(options.output_dir)
     found: list[FrameDetections] = []
     batches = image_batches(images, config, options.batch_size)
     num_batches = math.ceil(len(images) / options.batch_size)

@@ -27,9 +27,11 @@ from efficientdet.inference.validation import (
     count_images,
 )
 from efficientdet.input.record_set import RecordSet
+from efficientdet.run import record_prints
 from efficientdet.run.checkpoints import CheckpointManager, hold, newest_checkpoint
 from efficientdet.run.curve import EvaluationCurve, own_prefix
 from efficientdet.run.directory import RunDirectory
+from efficientdet.run.lock import require_writable
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,9 @@ def evaluate(options: EvaluateOptions) -> None:
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
     path = options.ckpt or newest_checkpoint(run.path, to="evaluate")
     require(str(path))  # before anything slow
+    require_writable(run.path / "eval")
+    record_prints.tell_changes(run.path, {"val": records})
+    run.remove_stale()
     validator = _validator(options, records, config)
     evaluation = EpochEvaluation(validator, run.path / "eval")
     curve: EvaluationCurve | None = None
@@ -91,10 +96,13 @@ def evaluate(options: EvaluateOptions) -> None:
                 logger.info(
                     f"{path} was not trained in {run.path}: no part in its curve and archive"
                 )
-                evaluation(detector, path)
+                with evaluation.written(evaluation(detector, path)):
+                    pass
             else:
-                with hold(own) as checkpoint:
-                    found = evaluation(detector, own)
+                with (
+                    hold(own) as checkpoint,
+                    evaluation.written(found := evaluation(detector, own)),
+                ):
                     curve.add(checkpoint, found.metrics, found.pictures, evaluation.kept)
         except UserError:
             if own is None or Path(f"{own}{INDEX_SUFFIX}").exists():

@@ -3,7 +3,8 @@
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
 from efficientdet.progress import track
 from efficientdet.run import thresholds
+from efficientdet.run.lock import writing_alone
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
@@ -47,12 +49,14 @@ class Evaluated:
     Attributes:
         metrics: name -> value, the losses as `val_cls_loss` and so on; `num_images`.
         strip: uint8 [H, W, 3]: the first images with predicted (solid) and true (dashed) boxes.
+        checkpoint: which was judged, where one was named.
     """
 
     metrics: dict[str, float]
     result: Result
     detections: list[FrameDetections]
     strip: np.ndarray
+    checkpoint: Identity | None = None
 
     @cached_property
     def pictures(self) -> dict[str, np.ndarray]:
@@ -179,7 +183,7 @@ class Validator:
 
 
 class EpochEvaluation:
-    """A `Validator` that prints and writes what it finds.
+    """A `Validator` that prints what it finds, and writes it.
 
     Args:
         folder: `model_dir/eval`.
@@ -199,8 +203,14 @@ class EpochEvaluation:
         identity = identify(checkpoint)  # now: training may drop it meanwhile
         evaluated = self._validator(detector)
         self._validator.show(evaluated)
-        self._validator.write(evaluated, self._folder, identity)
-        return evaluated
+        return replace(evaluated, checkpoint=identity)
+
+    @contextmanager
+    def written(self, evaluated: Evaluated) -> Iterator[None]:
+        """Writes the files; while entered, no other process changes them, nor curve and archive."""
+        with writing_alone(self._folder):
+            self._validator.write(evaluated, self._folder, evaluated.checkpoint)
+            yield
 
 
 def check_metric(name: str, known: Sequence[str]) -> None:

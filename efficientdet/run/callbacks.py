@@ -1,6 +1,6 @@
 """What a run writes while it trains and evaluates: metrics.jsonl and TensorBoard's events."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,9 @@ class Callback:
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
 
+    def on_summary(self, step: int, epoch: float, rows: Sequence[Logs]) -> None:
+        """A line of metrics is due; `rows` are the logs of the steps since the one before it."""
+
     def on_evaluation(
         self, step: int, epoch: float | None, metrics: Logs, pictures: Pictures
     ) -> None:
@@ -39,11 +42,10 @@ class MetricsFile(Callback):
     """metrics.jsonl: the mean of every SUMMARY_STEPS steps, and every evaluation."""
 
     def __init__(self, log: MetricsLog):
-        self._log, self._mean = log, _Mean()
+        self._log = log
 
-    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
-        if means := self._mean.add(step, logs):
-            self._log.append("train", step, epoch, means | {"rss_mb": backend.resident_mb()})
+    def on_summary(self, step: int, epoch: float, rows: Sequence[Logs]) -> None:
+        self._log.append("train", step, epoch, means(rows) | {"rss_mb": backend.resident_mb()})
 
     def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         self._log.append("eval", step, epoch, metrics)
@@ -57,7 +59,6 @@ class TensorBoard(Callback):
 
     def __init__(self, model_dir: Path):
         self._folder = model_dir
-        self._mean = _Mean()
 
     # Made when first written to: of two processes that share a run, the one that does not evaluate
     # leaves no newer, empty file in eval/, for which TensorBoard would leave the other's unread.
@@ -70,17 +71,16 @@ class TensorBoard(Callback):
     def _eval(self) -> tf.summary.SummaryWriter:
         return tf.summary.create_file_writer(str(self._folder / "eval"))
 
-    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
-        if not (means := self._mean.add(step, logs)):
-            return
+    def on_summary(self, step: int, epoch: float, rows: Sequence[Logs]) -> None:
+        mean = means(rows)
         with self._writing(), self._train.as_default(step):
-            for name in (name for name in means if name.endswith("loss")):
-                tf.summary.scalar(f"trainloss/{name}", means[name])
-            tf.summary.scalar("lrn_rate", logs["learning_rate"])
+            for name in (name for name in mean if name.endswith("loss")):
+                tf.summary.scalar(f"trainloss/{name}", mean[name])
+            tf.summary.scalar("lrn_rate", rows[-1]["learning_rate"])
             tf.summary.scalar("train_epochs", epoch)
-            tf.summary.scalar("clip/gradient_norm", means["gradient_norm"])
+            tf.summary.scalar("clip/gradient_norm", mean["gradient_norm"])
             for name in ("images_per_second", "data_wait", "num_positives"):
-                tf.summary.scalar(f"input/{name}", means[name])
+                tf.summary.scalar(f"input/{name}", mean[name])
 
     def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         with self._writing(), self._eval.as_default(step):
@@ -107,20 +107,16 @@ class TensorBoard(Callback):
             ) from error
 
 
-class _Mean:
-    """Means of finite values over SUMMARY_STEPS steps; the very first step counts by itself."""
+def is_summary(step: int) -> bool:
+    """Whether a line of metrics ends with this step: the first, which compiles, and every tenth.
 
-    def __init__(self) -> None:
-        self._rows: list[Logs] = []
-        self._first = True
+    It depends on the step alone, so that a run that was stopped and resumed has the same lines.
+    """
+    return step == 1 or step % SUMMARY_STEPS == 0
 
-    def add(self, step: int, logs: Logs) -> dict[str, float] | None:
-        self._rows.append(logs)
-        if not self._first and step % SUMMARY_STEPS:
-            return None
-        self._first = False
-        rows, self._rows = self._rows, []
-        finite = {k: [row[k] for row in rows if np.isfinite(row[k])] for k in logs}
-        return {key: float(np.mean(values)) for key, values in finite.items() if values} | {
-            key: float("nan") for key, values in finite.items() if not values
-        }
+
+def means(rows: Sequence[Logs]) -> dict[str, float]:
+    """By name, the mean of what is finite in `rows`; NaN where nothing is."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    finite = {n: [row[n] for row in rows if n in row and np.isfinite(row[n])] for n in names}
+    return {n: float(np.mean(values)) if values else float("nan") for n, values in finite.items()}

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from efficientdet.atomic import atomic_open, atomic_path
+from efficientdet.atomic import atomic_open, atomic_path, remove_stale
 from efficientdet.checkpoint.bundle import (
     DATA_SUFFIX,
     INDEX_SUFFIX,
@@ -37,8 +37,10 @@ class Progress:
 
     `epoch` and `step_in_epoch` count what is done. `data_epoch` and `data_examples` are the
     position in the input: they differ from the former when `num_examples_per_epoch` is not the
-    number of records. `seconds` is the time spent in training, over all starts; `max_seconds` the
-    limit of the last start.
+    number of records. `seconds` is the time spent in training steps, over all starts, without
+    compilation: a step that compiled (the first of each start, as a rule) counts as much as the
+    mean of the others. `max_seconds` is the limit of the last start. `rows` are the logs of the
+    steps since the last line of metrics, which the next line will be the mean of.
     """
 
     step: int = 0
@@ -52,12 +54,40 @@ class Progress:
     rollbacks: int = 0
     batch_size: int = 0  # of the last start
     max_seconds: float = math.inf
-    seconds: float = field(default=0.0, compare=False)  # no two runs take the same
+    # No two runs take the same time, and the rows hold times.
+    seconds: float = field(default=0.0, compare=False)
+    rows: list[dict[str, float]] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def parse(cls, text: str | bytes, prefix: Path) -> "Progress":
+        """Reads what `save` stored in the checkpoint at `prefix`.
+
+        Raises:
+            UserError: something else.
+        """
+        try:
+            progress = cls(**json.loads(text))
+            for one in dataclasses.fields(cls):
+                if not _is_sound(one.type, value := getattr(progress, one.name)):
+                    raise ValueError(f"{one.name}={str(value)[:40]}")
+            if not progress.steps_per_epoch:
+                raise ValueError("steps_per_epoch=0")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{prefix}: does not tell where the run was ({error!r}); name it with --ckpt and "
+                "train into another --model_dir"
+            ) from None
+        return progress
 
     @property
     def schedule_step(self) -> int:
         """Step of the schedule: equals `step` unless the batch size was changed on the way."""
         return self.epoch * self.steps_per_epoch + self.step_in_epoch
+
+    @property
+    def fraction(self) -> float:
+        """Epochs done, the part of the present one included."""
+        return self.epoch + self.step_in_epoch / self.steps_per_epoch
 
     def rescaled(self, steps_per_epoch: int) -> "Progress":
         """The same place in the run when an epoch now has `steps_per_epoch` steps."""
@@ -65,6 +95,18 @@ class Progress:
         return dataclasses.replace(
             self, steps_per_epoch=steps_per_epoch, step_in_epoch=min(done, steps_per_epoch)
         )
+
+
+def _is_sound(kind: type, value: Any) -> bool:
+    """Whether a field of `Progress` can have this value."""
+    if kind is int:
+        return type(value) is int and 0 <= value < 2**63
+    if kind is float:
+        return type(value) in (int, float) and value >= 0
+    return isinstance(value, list) and all(
+        isinstance(row, dict) and all(isinstance(number, float) for number in row.values())
+        for row in value
+    )
 
 
 @dataclass(frozen=True)
@@ -98,11 +140,11 @@ def hold(prefix: Path) -> Iterator[HeldCheckpoint]:
         except FileNotFoundError as error:
             raise UserError(f"{error.filename}: {error.strerror}") from None
         text = read_entry(prefix, _PROGRESS)
-        progress = None if text is None else Progress(**json.loads(text))
+        progress = None if text is None else Progress.parse(text, prefix)
         yield HeldCheckpoint(
             prefix,
             step=int(prefix.name.rpartition("-")[2]),
-            epoch=progress and progress.epoch + progress.step_in_epoch / progress.steps_per_epoch,
+            epoch=progress and progress.fraction,
             files=files,
         )
 
@@ -121,7 +163,8 @@ class CheckpointManager:
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
         names = (path.name for path in self.folder.glob(f"model.ckpt-*{INDEX_SUFFIX}"))
-        found = (re.fullmatch(rf"model\.ckpt-(\d+){re.escape(INDEX_SUFFIX)}", n) for n in names)
+        number = r"(0|[1-9][0-9]*)"  # as `prefix` writes it
+        found = (re.fullmatch(rf"model\.ckpt-{number}{re.escape(INDEX_SUFFIX)}", n) for n in names)
         return sorted(int(match[1]) for match in found if match)
 
     def prefix(self, step: int) -> Path:
@@ -165,7 +208,7 @@ class CheckpointManager:
                     f"{error}; it may be whole, so everything stays as it is: start the same "
                     "command again when the file can be read"
                 ) from error
-            progress = _read_progress(arrays, step)
+            progress = self._take_progress(arrays, step)
             for newer in damaged:
                 self._set_aside(newer)
             self._write_state_file(self.folder, [self.prefix(s).name for s in self.steps()])
@@ -173,6 +216,27 @@ class CheckpointManager:
         if damaged:
             raise UserError(f"{self.folder}: none of its {len(damaged)} checkpoints is readable")
         return None
+
+    def newest_batch_size(self) -> int | None:
+        """Images an update of the newest checkpoint; 0 where it does not tell, None: there is none.
+
+        Of a checkpoint that can be read, only the progress is.
+
+        Raises:
+            UserError: as `load_latest`.
+        """
+        steps = self.steps()
+        if not steps:
+            return None
+        prefix = self.prefix(steps[-1])
+        try:
+            text = read_entry(prefix, _PROGRESS)
+        except UserError:  # damaged, say; which one comes before it is decided there
+            text = None
+        if text is not None:
+            return Progress.parse(text, prefix).batch_size
+        loaded = self.load_latest()
+        return None if loaded is None else loaded[1].batch_size
 
     def archive(
         self,
@@ -193,8 +257,7 @@ class CheckpointManager:
             with atomic_open(archive / f"{name}{suffix}", "wb") as file:
                 shutil.copyfileobj(source, file)
         self._write_state_file(archive, [name])
-        for unfinished in archive.glob(".*.tmp"):  # of a run that was killed
-            unfinished.unlink()
+        remove_stale(archive)
         for old in archive.glob("model.ckpt-*"):
             if not old.name.startswith(f"{name}."):
                 old.unlink()
@@ -205,6 +268,16 @@ class CheckpointManager:
             file.write(f"{value}\n")
         with atomic_open(archive / "best_eval.txt") as file:
             json.dump({"best_metric": metric, "step": checkpoint.step, **metrics}, file, indent=1)
+
+    def _take_progress(self, arrays: dict[str, np.ndarray], step: int) -> Progress:
+        """Takes it out of what was read."""
+        text = arrays.pop(_PROGRESS, None)
+        if text is None:
+            raise UserError(
+                f"model.ckpt-{step} was not written by this program: it holds weights but not "
+                "where the run was. Name it with --ckpt and train into another --model_dir"
+            )
+        return Progress.parse(text.item() if hasattr(text, "item") else text, self.prefix(step))
 
     def _remove(self, step: int) -> None:
         # Index first: a bundle without its index does not exist.
@@ -224,16 +297,6 @@ class CheckpointManager:
         with atomic_open(folder / "checkpoint") as file:
             file.write(f'model_checkpoint_path: "{names[-1]}"\n')
             file.writelines(f'all_model_checkpoint_paths: "{name}"\n' for name in names)
-
-
-def _read_progress(arrays: dict[str, np.ndarray], step: int) -> Progress:
-    text = arrays.pop(_PROGRESS, None)
-    if text is None:
-        raise UserError(
-            f"model.ckpt-{step} was not written by this program: it holds weights but not where "
-            "the run was. Name it with --ckpt and train into another --model_dir"
-        )
-    return Progress(**json.loads(text.item() if hasattr(text, "item") else text))
 
 
 def newest_checkpoint(model_dir: Path, *, to: str) -> Path:

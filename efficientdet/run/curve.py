@@ -10,6 +10,7 @@ from efficientdet.checkpoint.identity import identify
 from efficientdet.run.callbacks import Logs, MetricsFile, Pictures, TensorBoard
 from efficientdet.run.checkpoints import CheckpointManager, HeldCheckpoint
 from efficientdet.run.directory import RunDirectory
+from efficientdet.run.lock import writing_alone
 from efficientdet.run.scoreboard import Scoreboard, evaluator_log
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class EvaluationCurve:
         self._metric = metric
         self._scoreboard = Scoreboard(CheckpointManager(model_dir), metric or "")
         log = evaluator_log(model_dir)
-        log.truncate(math.inf)  # drops nothing but a last line that a crash cut short
+        with writing_alone(log.path.parent):
+            log.truncate(math.inf)  # drops nothing but what a crash cut short
         self._callbacks = (MetricsFile(log), TensorBoard(model_dir))
 
     def add(
@@ -39,7 +41,7 @@ class EvaluationCurve:
         pictures: Pictures,
         beside: Sequence[Path],
     ) -> None:
-        """Adds one evaluation; for `beside` see `Scoreboard.keep_if_best`."""
+        """Adds one evaluation, within `writing_alone`; for `beside` see `keep_if_best`."""
         step = checkpoint.step
         if self._scoreboard.has(step, metrics["num_images"]):
             logger.info(f"step {step} is on the curve already: no second point")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientdet import automl_names
+from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.trained_with import configure
 from efficientdet.config import Config, flatten, load_yaml
 from efficientdet.dataset.label_map import LabelMap
@@ -113,6 +114,11 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         config.save(self._config_path)
         label_map.write(self._label_map_path)
+
+    def remove_stale(self) -> None:
+        """Removes what processes that are dead left half written."""
+        for name in ("", "archive", "bad_batches", "eval", "eval/results"):
+            remove_stale(self.path / name)
 
     def _read_config(self, num_classes: int) -> Config:
         # A config.yaml of AutoML's own main.py has keys for things that do not exist here. How that

@@ -8,6 +8,7 @@ from typing import Any
 
 from efficientdet.errors import UserError
 from efficientdet.run.checkpoints import CheckpointManager, HeldCheckpoint
+from efficientdet.run.lock import writing_alone
 from efficientdet.run.metrics_log import MetricsLog
 
 logger = logging.getLogger(__name__)
@@ -18,7 +19,8 @@ Metrics = Mapping[str, Any]
 def evaluator_log(model_dir: Path) -> MetricsLog:
     """The evaluations of `--mode=eval`; training has `metrics.jsonl` to itself.
 
-    Each file has one writer, so that none can cut the other's lines off; both read both.
+    Training and evaluators have a file each, so that none can cut the other's lines off; both read
+    both. Several evaluators write in turn: see `lock.writing_alone`.
     """
     return MetricsLog(model_dir / "eval" / "metrics.jsonl")
 
@@ -53,8 +55,11 @@ class Scoreboard:
 
     def truncate(self, step: int) -> None:
         """Drops what was logged after `step`, the checkpoint that training goes on from."""
-        for log in self._logs:
-            log.truncate(step)
+        training, evaluators = self._logs
+        training.truncate(step)
+        if evaluators.path.exists():
+            with writing_alone(evaluators.path.parent):
+                evaluators.truncate(step)
 
     def keep_if_best(
         self, checkpoint: HeldCheckpoint, metrics: Metrics, beside: Sequence[Path] = ()

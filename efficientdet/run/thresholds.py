@@ -1,9 +1,11 @@
 """thresholds.json: by class, the score of best F1, and the checkpoint that it was found with."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from efficientdet.atomic import atomic_open
 from efficientdet.checkpoint.identity import Identity, identify
@@ -37,14 +39,23 @@ class Thresholds:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(content.get("thresholds"), dict):
-                return cls({name: float(score) for name, score in content.items()}, None)
+                return cls(_scores(content), None)
             of = Identity(content["checkpoint"], content["step"], content["digest"])
-            return cls(content["thresholds"], of)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls(_scores(content["thresholds"]), of)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+                RecursionError) as error:  # fmt: skip
             raise UserError(
                 f"{path}: not the thresholds of an evaluation ({error!r}); delete it, or write it "
                 "anew with --mode=eval"
             ) from None
+
+
+def _scores(values: Mapping[str, Any]) -> dict[str, float]:
+    """Raises ValueError or TypeError where one is no number; NaN would draw nothing."""
+    scores = {name: float(value) for name, value in values.items()}
+    if not all(map(math.isfinite, scores.values())):
+        raise ValueError("a score that is no finite number")
+    return scores
 
 
 def thresholds_of(path: str | Path, model_dir: Path) -> tuple[Mapping[str, float], str]:

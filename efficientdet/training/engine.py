@@ -30,6 +30,9 @@ class TrainingEngine:
     Args:
         config: with `is_training_bn` decided for its micro-batch.
         changed: receives the config when a lack of memory changed it.
+
+    Attributes:
+        compilations: how often the step was made anew; the next one compiles it.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class TrainingEngine:
         changed: Callable[[Config], None] = lambda config: None,
     ):
         self.config, self._changed = config, changed
-        self._heads_only = False
+        self._heads_only, self.compilations = False, 0
         self._detector: Detector | None = None
         self._restored: Collection[str] | None = None
         self.build()
@@ -73,6 +76,7 @@ class TrainingEngine:
         )
         scales = {"backbone": self.config.backbone_lr_scale}
         self.freeze_report = frozen
+        self.compilations += 1
         self.step = TrainStep(
             self.model,
             self.state,

@@ -53,6 +53,7 @@ class Interrupt:
             yield
         finally:
             self._saved = False
+        self.stop_if_received()  # it was raised, but where nothing gets out of (a __del__, say)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number)

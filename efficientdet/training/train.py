@@ -24,9 +24,11 @@ from efficientdet.inference.validation import EpochEvaluation, Validator, check_
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.freeze import FreezeReport
+from efficientdet.run import record_prints
 from efficientdet.run.callbacks import MetricsFile, TensorBoard
 from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.run.directory import RunDirectory
+from efficientdet.run.lock import training_alone
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training import preflight
 from efficientdet.training.engine import TrainingEngine
@@ -51,6 +53,7 @@ class OpenedRun:
 
     directory: RunDirectory
     records: RecordSet
+    validation: RecordSet | None
     label_map: LabelMap
     config: Config
     checkpoints: CheckpointManager
@@ -61,13 +64,16 @@ class OpenedRun:
 
 def train(options: TrainOptions) -> None:
     """Trains, and evaluates after each epoch if there are validation records; resumes if it can."""
-    run = open_run(options)
-    trainer = build_trainer(options, run)
-    trainer.fit()
+    directory = RunDirectory(options.model_dir)
+    with training_alone(directory.path):
+        directory.remove_stale()
+        run = open_run(options)
+        trainer = build_trainer(options, run)
+        trainer.fit()
     progress = trainer.progress
     logger.info(
         f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
-        f"checkpoints and metrics in {run.directory.path}"
+        f"checkpoints and metrics in {directory.path}"
     )
 
 
@@ -98,6 +104,8 @@ def open_run(options: TrainOptions) -> OpenedRun:
         if is_resumed:
             loaded = read_restored_names(directory.path) is not None
         config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
+    if is_resumed:
+        record_prints.tell_changes(directory.path, {"train": records, "val": validation})
     explain_precision(config)
     if not options.skip_preflight:
         preflight.check_records(records, validation, config=config)
@@ -108,7 +116,7 @@ def open_run(options: TrainOptions) -> OpenedRun:
         check_metric(config.best_metric, validator.metric_names)
         evaluation = EpochEvaluation(validator, directory.path / "eval")
     return OpenedRun(
-        directory, records, label_map, config, checkpoints, batch_size, unit, evaluation
+        directory, records, validation, label_map, config, checkpoints, batch_size, unit, evaluation
     )
 
 
@@ -150,6 +158,7 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     )
     _resume_or_load(trainer, options, run)
     run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was
+    record_prints.write(folder, {"train": records, "val": run.validation})
     logger.info(_headline(engine, plan, records))
     if minutes is not None:
         logger.info(_time_and_rate(config, minutes))
@@ -210,15 +219,13 @@ def _known_batch(asked: int | Literal["auto"] | None, checkpoints: CheckpointMan
     """
     if isinstance(asked, int):
         return asked
-    loaded = checkpoints.load_latest()
-    if loaded and loaded[1].batch_size:
-        stored = loaded[1].batch_size
+    if stored := checkpoints.newest_batch_size():
         logger.info(
             f"going on with the run's batch of {stored} images; --train_batch_size changes it"
         )
         return stored
     if asked is None:
-        if loaded:
+        if stored is not None:
             logger.info(
                 f"the run's checkpoint does not tell its batch: going on with {DEFAULT_BATCH}"
             )

@@ -13,7 +13,7 @@ from efficientdet.atomic import atomic_path
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.validation import EpochEvaluation
-from efficientdet.run.callbacks import Callback
+from efficientdet.run.callbacks import Callback, is_summary
 from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.scoreboard import Scoreboard
 from efficientdet.training.engine import TrainingEngine
@@ -73,6 +73,7 @@ class Trainer:
         self._scoreboard = Scoreboard(checkpoints, plan.best_metric)
         self._batches, self._evaluate = batches, evaluate
         self._callbacks = callbacks
+        self._compilations = 0  # that the steps so far have been through
 
     @property
     def config(self) -> Config:
@@ -174,8 +175,8 @@ class Trainer:
         rate = self._rate(self.plan.max_seconds)
         logs = self.engine.update(batch, step=progress.step, learning_rate=rate)
         seconds = time.monotonic() - start
+        self._count_time(seconds)
         progress.step += 1
-        progress.seconds += seconds
         progress.step_in_epoch += 1
         progress.data_examples += self.plan.batch_size
         if logs["finite"] or logs["loss_scale"] > 1.0:  # overflow in float16 is part of the game
@@ -187,9 +188,23 @@ class Trainer:
             "images_per_second": self.plan.batch_size / seconds,
             "data_wait": waited / seconds,
         }
-        epoch = progress.epoch + progress.step_in_epoch / self.plan.steps_per_epoch
+        progress.rows.append(logs)
         for callback in self._callbacks:
-            callback.on_step(progress.step, epoch, logs)
+            callback.on_step(progress.step, progress.fraction, logs)
+        if is_summary(progress.step):
+            rows, progress.rows = progress.rows, []
+            for callback in self._callbacks:
+                callback.on_summary(progress.step, progress.fraction, rows)
+
+    def _count_time(self, seconds: float) -> None:
+        """Adds what the present step took, or, where it compiled, what such steps take."""
+        progress, compiled = self.progress, self._compilations != self.engine.compilations
+        self._compilations = self.engine.compilations
+        if compiled:
+            seconds = progress.seconds / progress.step if progress.step else 0.0
+        elif not progress.seconds:  # the steps before this one compiled, and nothing was known
+            seconds *= progress.step + 1
+        progress.seconds += seconds
 
     def _rate(self, max_seconds: float) -> float:
         """The next step's learning rate, when training ends after `max_seconds`."""
@@ -278,13 +293,14 @@ class Trainer:
     def _run_evaluation(self) -> None:
         engine, prefix = self.engine, self._checkpoints.prefix(self.progress.step)
         evaluated = self._evaluate(engine.detector(), prefix)
-        # Archived before it is logged: a crash in between repeats both.
-        with hold(prefix) as checkpoint:
-            self._scoreboard.keep_if_best(checkpoint, evaluated.metrics, self._evaluate.kept)
-        for callback in self._callbacks:
-            callback.on_evaluation(
-                self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.pictures
-            )
+        with self._evaluate.written(evaluated):
+            # Archived before it is logged: a crash in between repeats both.
+            with hold(prefix) as checkpoint:
+                self._scoreboard.keep_if_best(checkpoint, evaluated.metrics, self._evaluate.kept)
+            for callback in self._callbacks:
+                callback.on_evaluation(
+                    self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.pictures
+                )
 
     def _should_stop_early(self) -> bool:
         return 0 < self.config.early_stopping_epochs <= self._scoreboard.evaluations_since_best()

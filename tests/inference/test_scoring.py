@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,7 +96,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Run
             metrics = {"AP": detector.weight, "num_images": run.num_images}
             return SimpleNamespace(metrics=metrics, pictures=PICTURES)
 
-    records = SimpleNamespace(label_map=LabelMap.kitti(), num_examples=9)
+        def written(self, evaluated: SimpleNamespace) -> AbstractContextManager:
+            return nullcontext()
+
+    records = SimpleNamespace(label_map=LabelMap.kitti(), num_examples=9, files=[], manifest=None)
     monkeypatch.setattr(scoring.RecordSet, "open", lambda *args: records)
     monkeypatch.setattr(scoring, "load_detector", load_detector)
     monkeypatch.setattr(scoring, "EpochEvaluation", Evaluation)

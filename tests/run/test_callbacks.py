@@ -13,7 +13,7 @@ from tensorflow.core.util import event_pb2
 
 from efficientdet.backend import resident_mb
 from efficientdet.errors import UserError
-from efficientdet.run.callbacks import MetricsFile, TensorBoard
+from efficientdet.run.callbacks import Callback, MetricsFile, TensorBoard, is_summary
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training.progress_bar import ProgressBar, describe
 
@@ -50,6 +50,16 @@ def events(folder: Path) -> list[tuple[str, int, float | None]]:
     return found
 
 
+def tell(callback: Callback, *values: float) -> None:
+    """Steps 1, 2, ... of an epoch, whose losses are `values`."""
+    rows = []
+    for step, value in enumerate(values, start=1):
+        rows.append(logs(value))
+        if is_summary(step):
+            callback.on_summary(step, step / len(values), rows)
+            rows = []
+
+
 def bar(width: int = 200, terminal: bool = False) -> tuple[ProgressBar, io.StringIO]:
     out = io.StringIO()
     return ProgressBar(Console(file=out, width=width, force_terminal=terminal)), out
@@ -57,8 +67,7 @@ def bar(width: int = 200, terminal: bool = False) -> tuple[ProgressBar, io.Strin
 
 def test_metrics_are_means_of_ten_steps(tmp_path: Path) -> None:
     file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
-    for step in range(1, 25):
-        file.on_step(step, step / 24, logs(float(step)))
+    tell(file, *map(float, range(1, 25)))
     file.on_evaluation(24, 1.0, {"AP": 0.25}, {})
     first, ten, twenty, evaluation = file._log.read()
     assert [first["step"], ten["step"], twenty["step"]] == [1, 10, 20]
@@ -69,8 +78,7 @@ def test_metrics_are_means_of_ten_steps(tmp_path: Path) -> None:
 
 def test_a_step_that_was_not_finite_does_not_spoil_the_mean(tmp_path: Path) -> None:
     file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
-    for step in range(1, 21):
-        file.on_step(step, 0.1, logs(NAN if step == 5 or step > 10 else 2.0))
+    tell(file, *(NAN if step == 5 or step > 10 else 2.0 for step in range(1, 21)))
     _, ten, twenty = file._log.read()
     assert ten["loss"] == 2.0 and ten["finite"] == pytest.approx(8 / 9)
     assert twenty["loss"] is None and twenty["num_positives"] == 7.0
@@ -78,8 +86,7 @@ def test_a_step_that_was_not_finite_does_not_spoil_the_mean(tmp_path: Path) -> N
 
 def test_tensorboard_has_automl_s_tags(tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
-    for step in range(1, 11):
-        board.on_step(step, step / 10, logs(float(step)))
+    tell(board, *map(float, range(1, 11)))
     metrics = {"AP": 0.3, "AP_/Car": 0.4, "val_det_loss": 2.5}
     board.on_evaluation(10, 1.0, metrics, {"predicted_and_true": np.zeros((8, 8, 3), np.uint8)})
     board.close()
@@ -97,7 +104,7 @@ def test_tensorboard_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(UserError, match="cannot write TensorBoard's events") as caught:
-            board.on_step(1, 0.1, logs())
+            tell(board, 1.0)
             board.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -167,6 +174,6 @@ def test_memory_is_told_in_megabytes() -> None:
 
 def test_each_line_of_the_log_is_json(tmp_path: Path) -> None:
     file = MetricsFile(MetricsLog(tmp_path / "metrics.jsonl"))
-    file.on_step(1, 0.1, logs(NAN))
+    tell(file, NAN)
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["loss"] is None

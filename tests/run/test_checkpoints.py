@@ -25,6 +25,7 @@ from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 PROGRESS = Progress(
     step=12, epoch=2, step_in_epoch=2, steps_per_epoch=5, data_epoch=1, data_examples=8,
     lr_factor=0.5, bad_streak=1, rollbacks=1, seconds=1.5, batch_size=4, max_seconds=60.0,
+    rows=[{"loss": 0.1, "gradient_norm": float("inf")}],
 )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert checkpoints.load_latest() is None
     checkpoints.save(arrays(), PROGRESS)
     loaded, progress = checkpoints.load_latest()
-    assert progress == PROGRESS
+    assert progress == PROGRESS and progress.rows == PROGRESS.rows
     assert all(getattr(progress, f.name) != f.default for f in dataclasses.fields(Progress))
     assert loaded.pop("global_step") == 12
     assert loaded.keys() == arrays().keys()
@@ -92,7 +93,10 @@ def test_only_the_newest_stay(tmp_path: Path) -> None:
 
 
 def test_strange_files_are_no_checkpoints(checkpoints: CheckpointManager) -> None:
-    for name in ("model.ckpt-x.index", "model.ckpt-7.meta", f"model.ckpt-99{DATA_SUFFIX}"):
+    for name in (
+        "model.ckpt-x.index", "model.ckpt-7.meta", f"model.ckpt-99{DATA_SUFFIX}",
+        "model.ckpt-007.index", "model.ckpt-\u0667.index",
+    ):  # fmt: skip
         (checkpoints.folder / name).touch()
     assert checkpoints.steps() == [5, 10, 15]
 
@@ -344,7 +348,9 @@ def test_the_best_stays_in_the_archive(checkpoints: CheckpointManager) -> None:
     archive, report = checkpoints.folder / "archive", checkpoints.folder / "report.html"
     report.write_text("of step 15")
     archive_step(checkpoints, 10, "AP", 0.25, {"AP": 0.25, "AP50": 0.5})
-    (archive / f".model.ckpt-12{DATA_SUFFIX}.1.tmp").write_bytes(b"half")  # killed meanwhile
+    (archive / f".model.ckpt-12{DATA_SUFFIX}.999999999.tmp").write_bytes(
+        b"half"
+    )  # killed meanwhile
     archive_step(checkpoints, 15, "AP", 0.31, {"AP": 0.31, "AP50": 0.6}, [report])
     assert files(archive) == {
         "checkpoint", f"model.ckpt-15{DATA_SUFFIX}", f"model.ckpt-15{INDEX_SUFFIX}",
@@ -405,3 +411,40 @@ def test_a_process_killed_at_any_moment_leaves_a_readable_checkpoint(tmp_path: P
     loaded, progress = CheckpointManager(tmp_path).load_latest()
     assert progress.step in (said[-1], said[-1] + 1)
     assert (loaded["a"] == progress.step).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "5", "[]", "null", "[" * 9999, '{"step": "5"}', '{"step": -1}', '{"step": 2.5}',
+        '{"step": true}', '{"step": ' + "9" * 400 + "}", '{"epoch": null}', '{"unheard_of": 1}',
+        '{"steps_per_epoch": 0}', '{"seconds": NaN}', '{"lr_factor": []}', '{"rows": {}}',
+        '{"rows": [5]}', '{"rows": [{"loss": "high"}]}', '{"step": 1',
+    ],
+)  # fmt: skip
+def test_a_strange_progress_is_one_line(tmp_path: Path, text: str) -> None:
+    """Whoever wrote it: its checksum is right."""
+    prefix = tmp_path / "model.ckpt-5"
+    write_bundle(prefix, {"weight": np.array(1.0), "state/progress": np.array(text.encode())})
+    checkpoints = CheckpointManager(tmp_path)
+    for read in (
+        checkpoints.load_latest, checkpoints.newest_batch_size, lambda: hold(prefix).__enter__()
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="model.ckpt-5: does not tell where the run was") as why:
+            read()
+        assert "\n" not in str(why.value) and len(str(why.value)) < 300
+    assert checkpoints.steps() == [5]
+
+
+def test_the_batch_of_the_newest_is_read_without_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = CheckpointManager(tmp_path)
+    assert checkpoints.newest_batch_size() is None
+    checkpoints.save(arrays(), Progress(step=5, batch_size=4))
+    checkpoints.save(arrays(), Progress(step=10, batch_size=8))
+    with monkeypatch.context() as patch:
+        patch.setattr("efficientdet.run.checkpoints.read_bundle", pytest.fail)
+        assert checkpoints.newest_batch_size() == 8
+    _truncate_index(checkpoints.prefix(10))
+    assert checkpoints.newest_batch_size() == 4

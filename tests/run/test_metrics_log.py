@@ -2,9 +2,14 @@
 
 import json
 import math
+import resource
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from efficientdet.run.metrics_log import MetricsLog
 
@@ -74,5 +79,73 @@ def test_bytes_that_are_no_text_are_a_torn_line(log: MetricsLog) -> None:
     with log.path.open("ab") as file:
         file.write(b'{"kind": "\xff\xfe')
     assert steps(log) == [10, 20, 20, 30]
+    log.truncate(30)
+    assert steps(log) == [10, 20, 20, 30]
+
+
+STRANGE = (
+    "5", "{}", "null", "[]", '"text"', '{"kind": "eval"}', '{"kind": 1, "step": 20}',
+    '{"kind": "eval", "step": "20"}', '{"kind": "eval", "step": 20, "AP": "high"}',
+    '{"kind": "eval", "step": 20, "num_images": []}', '{"kind": "eval", "step": 1e999}',
+    '{"kind": "eval", "step": ' + "9" * 400 + "}", '{"kind": "eval", "step": ' + "9" * 5000 + "}",
+    "[" * 9999, '{"kind":' * 9999, "\0\0", "",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("line", STRANGE)
+def test_a_strange_line_costs_only_itself(log: MetricsLog, said: list[str], line: str) -> None:
+    whole = log.path.read_text()
+    lines = whole.splitlines()
+    log.path.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
+    assert steps(log) == [10, 20, 20, 30]
+    log.truncate(30)
+    assert log.path.read_text() == whole
+    assert said == [f"warning: {log.path}:3: no line of metrics; 1 such are dropped"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(damage=st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=6)), max_size=4))
+def test_whatever_stands_in_the_file_it_is_read_and_mended(damage: list[tuple[int, bytes]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = MetricsLog(Path(folder) / "metrics.jsonl")
+        for step in (10, 20, 30):
+            log.append("eval", step, 0.5, {"AP": 0.25})
+        content = bytearray(log.path.read_bytes())
+        for place, junk in damage:
+            content[place : place + 1] = junk
+        log.path.write_bytes(bytes(content))
+        found = log.read()
+        log.truncate(math.inf)
+        assert log.read() == found
+        log.append("eval", 40, 1.0, {"AP": 0.5})
+        assert log.read() == [*found, {"kind": "eval", "step": 40, "epoch": 1.0, "AP": 0.5}]
+
+
+def test_two_processes_mix_no_lines(log: MetricsLog) -> None:
+    """However long a line is, it is one write."""
+
+    def write() -> None:
+        for step in range(40, 80):
+            log.append("eval", step, 1.0, {f"metric_{i}": float(i) for i in range(1500)})
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(steps(log)[4:]) == sorted([*range(40, 80), *range(40, 80)])
+
+
+def test_a_full_disk_names_the_file(log: MetricsLog) -> None:
+    """Also where the last bytes of a line still found room."""
+    limits, size = resource.getrlimit(resource.RLIMIT_FSIZE), log.path.stat().st_size
+    for room in (0, 5):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, limits[1]))
+        try:
+            with pytest.raises(OSError) as caught:
+                log.append("train", 40, 1.0, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert caught.value.filename == str(log.path) and caught.value.strerror
     log.truncate(30)
     assert steps(log) == [10, 20, 20, 30]

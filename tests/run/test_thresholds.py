@@ -99,7 +99,15 @@ def test_where_nothing_was_evaluated(tmp_path: Path) -> None:
         identify(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"thresholds": {}}', '{"Car": "high"}', "{"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", '{"thresholds": {}}', '{"Car": "high"}', "{", "5", "null", "[" * 9999, "\0",
+        '{"Car": NaN}', '{"Car": 1e999}', '{"Car": null}', '{"Car": ' + "9" * 400 + "}",
+        '{"thresholds": {"Car": "high"}, "checkpoint": "x", "step": 1, "digest": "y"}',
+        '{"thresholds": {"Car": [1]}, "checkpoint": "x", "step": 1, "digest": "y"}',
+    ],
+)  # fmt: skip
 def test_a_file_of_another_kind_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "thresholds.json").write_text(text)
     with pytest.raises(UserError, match=r"thresholds.json: not the thresholds of an evaluation"):

@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -46,6 +47,15 @@ def test_where_nothing_is_unsaved_it_stops_at_once() -> None:
         with pytest.raises(Stopped), interrupt.at_once():  # also one that came before
             reached.append("inside")
         assert not reached
+
+
+def test_code_that_takes_every_exception_does_not_take_the_signal() -> None:
+    with Interrupt() as interrupt, pytest.raises(Stopped), interrupt.at_once():
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+    with Interrupt() as interrupt, pytest.raises(Stopped), interrupt.at_once():
+        with suppress(BaseException):  # as Python does in a __del__
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_afterwards_it_is_only_noted_again() -> None:

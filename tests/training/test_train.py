@@ -9,9 +9,12 @@ from efficientdet.checkpoint.report import REPORT_FILE, Outcome, RestoreReport
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
-from efficientdet.errors import UsageError
+from efficientdet.errors import UsageError, UserError
+from efficientdet.input.record_set import RecordSet
+from efficientdet.run import record_prints
 from efficientdet.run.checkpoints import CheckpointManager, Progress
 from efficientdet.run.directory import RunDirectory
+from efficientdet.run.lock import training_alone
 from efficientdet.training import train
 from efficientdet.training.options import TrainOptions
 
@@ -83,6 +86,35 @@ def test_a_batch_that_cannot_be_is_noticed_before_the_model_is_built(
     monkeypatch.setattr("efficientdet.backend.num_devices", lambda: 3)
     with pytest.raises(UsageError, match="train_batch_size=8 is no multiple of 3 GPUs"):
         _train(tmp_path, 100, 8)
+
+
+def test_a_second_training_on_the_folder_is_refused_before_anything_is_read(
+    tmp_path: Path, asked: list[dict]
+) -> None:
+    with training_alone(tmp_path / "run"):
+        with pytest.raises(UserError, match=r"run: process \d+ on .* is training here; let it end"):
+            train.train(TrainOptions(str(tmp_path / "run"), "no/such.record"))
+        (tmp_path / "run" / ".config.yaml.999999999.tmp").touch()
+    with pytest.raises(Built):
+        _train(tmp_path, 100, "auto")
+    assert not list((tmp_path / "run").iterdir())  # what a dead process left is gone, too
+
+
+def test_a_folder_that_cannot_be_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="run: cannot write there: a file, not a folder"):
+        train.train(TrainOptions(str(tmp_path / "run"), "no/such.record", skip_preflight=True))
+
+
+def test_a_resume_on_other_records_says_so(
+    tmp_path: Path, asked: list[dict], said: list[str]
+) -> None:
+    CheckpointManager(tmp_path / "run").save({}, Progress(step=5, batch_size=8))
+    old = RecordSet([], LabelMap((("Car",),)), 0, 1, None)
+    record_prints.write(tmp_path / "run", {"train": old})
+    with pytest.raises(UserError, match="convert again"):
+        _train(tmp_path, 100, None)
+    assert any("the train records changed since the run's last start" in line for line in said)
 
 
 @pytest.mark.parametrize(
