@@ -130,7 +130,9 @@ def test_a_backbone_that_is_said_decides_the_recipe(run: Run, model: str, recipe
     assert recipe in said and flags(call)["backbone_ckpt"] == "x"
     _, (call,) = run("train_and_eval.sh", MODEL=model, MODEL_DIR="c", BACKBONE_CKPT="")
     assert "backbone_ckpt" not in call
-    _, (call,) = run("train_and_eval.sh", MODEL=model, CKPT="coco", BACKBONE_CKPT="b", MODEL_DIR="d")
+    _, (call,) = run(
+        "train_and_eval.sh", MODEL=model, CKPT="coco", BACKBONE_CKPT="b", MODEL_DIR="d"
+    )
     assert "backbone_ckpt" not in call and flags(call)["ckpt"] == "coco"
 
 
