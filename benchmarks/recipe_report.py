@@ -79,6 +79,12 @@ class RecipeReport:
         label_map = self.records.label_map
         return {run.name: _detections(run, self.truths, label_map) for run in self.finished}
 
+    @cached_property
+    def metrics(self) -> dict[str, str]:
+        """Heading -> tag; none for what these frames have no object of."""
+        known = evaluate(self.truths, [], self.records.label_map).metrics
+        return {heading: tag for heading, tag in METRICS.items() if tag in known}
+
     def write(self, folder: Path) -> None:
         """Writes `recipes.md`, `curves.png` and `before_after_<comparison>.png`."""
         with atomic_open(folder / "recipes.md") as file:
@@ -93,21 +99,29 @@ class RecipeReport:
         return "\n".join([*self._rows(), "", *self._differences(), "", self._caption(), ""])
 
     def _rows(self) -> list[str]:
-        lines = [_line("arm", "images", "minutes", *METRICS), _line(*["---"] * (3 + len(METRICS)))]
+        lines = [
+            _line("arm", "images", "minutes", *self.metrics),
+            _line(*["---"] * (3 + len(self.metrics))),
+        ]
         for run in self.finished:
             progress = _progress(run)
-            cells = [_cell(self._scores[run.name][n], self._draws[run.name][n]) for n in METRICS]
+            cells = [
+                _cell(self._scores[run.name][n], self._draws[run.name][n]) for n in self.metrics
+            ]
             images, minutes = progress.step * self.batch_size, f"{progress.seconds / 60:.0f}"
             lines.append(_line(run.title, images, minutes, *cells))
         return lines
 
     def _differences(self) -> list[str]:
-        lines = [_line("what it is worth", *METRICS), _line(*["---"] * (1 + len(METRICS)))]
+        lines = [
+            _line("what it is worth", *self.metrics),
+            _line(*["---"] * (1 + len(self.metrics))),
+        ]
         for name, (before, after) in self._comparisons().items():
             values, draws = ((x[after.name], x[before.name]) for x in (self._scores, self._draws))
             cells = [
                 _cell(values[0][n] - values[1][n], draws[0][n] - draws[1][n], sign="+")
-                for n in METRICS
+                for n in self.metrics
             ]
             lines.append(_line(name, *cells))
         return lines
@@ -118,16 +132,16 @@ class RecipeReport:
         label_map, scores = self.records.label_map, {}
         for name, frames in self.found.items():
             metrics = evaluate(self.truths, frames, label_map).metrics
-            scores[name] = {heading: metrics[tag] for heading, tag in METRICS.items()}
+            scores[name] = {heading: metrics[tag] for heading, tag in self.metrics.items()}
         return scores
 
     @cached_property
     def _draws(self) -> dict[str, dict[str, np.ndarray]]:
         """By run and heading: the same draws of drives for every run."""
-        tags, groups, draws = list(METRICS.values()), _drives(self.truths), {}
+        tags, groups, draws = [*self.metrics.values()], _drives(self.truths), {}
         for name, frames in self.found.items():
             drawn = bootstrap.samples(self.truths, frames, self.records.label_map, tags, groups)
-            draws[name] = {heading: drawn[tag] for heading, tag in METRICS.items()}
+            draws[name] = {heading: drawn[tag] for heading, tag in self.metrics.items()}
         return draws
 
     def _comparisons(self) -> dict[str, tuple[Run, Run]]:
@@ -157,7 +171,7 @@ def curve_figure(runs: Sequence[Run], batch_size: int) -> Figure:
         rows = MetricsLog(run.folder / "metrics.jsonl").read("eval")
         images = [row["step"] * batch_size for row in rows]
         for heading, plot in zip(CURVES, plots, strict=True):
-            values = [100 * (row[METRICS[heading]] or 0.0) for row in rows]
+            values = [100 * (row.get(METRICS[heading]) or 0.0) for row in rows]
             label = f"{run.name}: {run.title}" if rows else None
             plot.plot(images, values, marker="o", markersize=3.5, color=f"C{index}", label=label)
     for heading, plot in zip(CURVES, plots, strict=True):
@@ -233,6 +247,10 @@ def _drives(truths: Sequence[FrameTruth]) -> list[str | None]:
     """The drive of each frame, None where it is not KITTI's."""
     is_kitti = looks_like_kitti({t.source_id: (t.width, t.height) for t in truths})
     return [drive_of(t.source_id) if is_kitti else None for t in truths]
+
+
+def _head(*cells: str) -> list[str]:
+    return [_line(*cells), _line(*["---"] * len(cells))]
 
 
 def _line(*cells: object) -> str:

@@ -140,13 +140,15 @@ def main() -> None:
     Path(WORK_DIR.value).mkdir(parents=True, exist_ok=True)
     with (Path(WORK_DIR.value) / ".lock").open("w") as lock:
         hold(lock.fileno())
-        for arm in arms:
-            print(f"{arm.name}: {'finished' if arm.is_finished else f'log {arm.folder}/train.log'}")
-            if not arm.is_finished:
-                train(arm, hparams_of(arm), lock.fileno())
-                report().write(Path(WORK_DIR.value))
-    made = report()
-    made.write(Path(WORK_DIR.value))
+        unfinished = [arm for arm in arms if not arm.is_finished]
+        for arm in unfinished:
+            print(f"{arm.name}: log {arm.folder}/train.log", flush=True)
+            train(arm, hparams_of(arm), lock.fileno())
+            made = report()
+            made.write(Path(WORK_DIR.value))
+        if not unfinished:
+            made = report()
+            made.write(Path(WORK_DIR.value))
     print(made.table())
     print(f"written to {WORK_DIR.value}: recipes.md, curves.png, before_after_*.png")
 
