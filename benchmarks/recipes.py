@@ -13,7 +13,6 @@ After each arm `recipes.md` (scores and differences with 95 % intervals over res
 """
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpu_only import ENVIRONMENT  # isort: skip
 from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 import yaml
 from absl import flags
@@ -35,7 +35,6 @@ from efficientdet.inspection import checks
 from efficientdet.inspection.anchor_report import anchor_rows
 from efficientdet.run.checkpoints import CheckpointManager
 
-ENVIRONMENT = dict(os.environ)  # of the training
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = flags.DEFINE_string("train_file_pattern", None, "Training records.", required=True)
 VAL = flags.DEFINE_string("val_file_pattern", None, "Validation records.", required=True)
@@ -135,7 +134,6 @@ def main() -> None:
     if unknown := set(CHOSEN.value or ()) - set(by_name):
         raise UsageError(f"--arms={min(unknown)}: expected some of {', '.join(by_name)}")
     arms = [by_name[name] for name in CHOSEN.value or by_name]
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}  # the GPU is for training
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a child is told, too
     Path(WORK_DIR.value).mkdir(parents=True, exist_ok=True)
     with (Path(WORK_DIR.value) / ".lock").open("w") as lock:
