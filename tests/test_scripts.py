@@ -222,5 +222,5 @@ def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run
     train, resume = (flags(call) for call in calls[-4:-2])
     assert train["hparams"] == "configs/quickstart.yaml"
     assert train["backbone_ckpt"] == "efficientnet-lite0"
-    assert (train["num_epochs"], train["train_batch_size"]) == ("7", "8")
-    assert resume["num_epochs"] == "8"
+    assert (train["num_epochs"], train["train_batch_size"]) == ("9", "8")
+    assert resume["num_epochs"] == "10"
