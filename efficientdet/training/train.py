@@ -31,6 +31,7 @@ from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import training_alone
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training import preflight
+from efficientdet.training.ema import slow_statistics
 from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.fallback import decide_batch_norm
 from efficientdet.training.options import TrainOptions
@@ -162,6 +163,10 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     logger.info(_headline(engine, plan, records))
     if minutes is not None:
         logger.info(_time_and_rate(config, minutes))
+    elif not options.ckpt:
+        steps = plan.num_epochs * plan.steps_per_epoch
+        if slow := slow_statistics(config.batch_norm_momentum, steps):
+            logger.info(slow)
     console.print(_freeze_table(engine.freeze_report))
     return trainer
 
