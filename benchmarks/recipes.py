@@ -162,7 +162,7 @@ def hold(lock: int) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"waiting for another process that trains in {WORK_DIR.value}")
+        print(f"waiting for another process that trains in {WORK_DIR.value}", flush=True)
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
