@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -34,6 +35,7 @@ def run(main: Callable[[], None]) -> None:
     half done is cleaned up, and the command with 128 + the signal's number; a second one at once.
     """
     _on_signals(_interrupt)
+    sys.unraisablehook = _unraisable
     try:
         app.run(lambda argv: _start(main, argv), flags_parser=_parse_flags)
     except UserError as error:
@@ -111,6 +113,21 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     _on_signals(signal.SIG_DFL)
     drop_lost_terminal()
     raise KeyboardInterrupt(signal.Signals(number))  # no `except Exception` on the way takes it
+
+
+def _unraisable(dropped: Any) -> None:
+    """Sends a signal again that came within a __del__ or a callback of the garbage collector.
+
+    Python drops what is raised there; JAX has such a callback, in which many a Ctrl-C ends up.
+    """
+    error = dropped.exc_value
+    if isinstance(error, KeyboardInterrupt) and error.args:
+        _on_signals(_interrupt)
+        again = threading.Timer(0.1, os.kill, (os.getpid(), error.args[0]))
+        again.daemon = True
+        again.start()
+    elif not isinstance(error, Stopped):  # of which whoever raised it knows
+        sys.__unraisablehook__(dropped)
 
 
 def _leave(line: str, exit_code: int) -> NoReturn:
