@@ -74,6 +74,12 @@ WITH_TENSORFLOW = {
     (*TRAIN, "--hparams=num_classes=90"): (
         2, "num_classes=90, but the records have 2 classes (1: Car, 2: Cyclist)"
     ),
+    (*TRAIN, "--hparams=class_weights=1*2*3"): (
+        2, "class_weights=[1.0, 2.0, 3.0]: 3 values, expected one for each of the 2 classes"
+    ),
+    (*TRAIN, "--hparams=class_prior=[0.1]"): (
+        2, "class_prior=[0.1]: 1 values, expected one for each of the 2 classes"
+    ),
     (*TRAIN, "--hparams=anchor_scale=3"): (1, "anchor_scale=4.0, the command line says 3.0"),
     (*TRAIN, "--label_map_path=other.txt"): (1, "but other.txt says 1: Car, 2: Tram"),
     (*TRAIN, "--train_batch_size=8", "--grad_accum_steps=3"): (
