@@ -34,7 +34,9 @@ flags.DEFINE_multi_string("hparams", [], "k=v pairs or a .yaml, for example anch
 flags.DEFINE_bool("fit_anchors", True, "Propose anchors that fit these objects.")
 flags.DEFINE_integer("sample", None, "Look at the first N records of each file.", lower_bound=1)
 flags.DEFINE_bool("no_decode", False, "Do not decode images: as quick as the disk is.")
-flags.DEFINE_integer("max_instances", None, "Limit of objects on an image; default: the config's.")
+flags.DEFINE_integer(
+    "max_instances", None, "Limit of objects on an image; default: the config's.", lower_bound=1
+)
 flags.DEFINE_bool("allow_shared_drives", False, "Accept a split that parts drives.")
 flags.DEFINE_integer("num_workers", None, "Threads; default: one a core.", lower_bound=1)
 

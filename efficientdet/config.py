@@ -216,6 +216,16 @@ class Config:
         """
         return hparam.override(self, flatten(values))
 
+    def check_classes(self) -> None:
+        """Raises UsageError unless each list by class has one number for each of `num_classes`."""
+        for name in ("class_weights", "class_prior"):
+            values = getattr(self, name)
+            if isinstance(values, list) and len(values) != self.num_classes:
+                raise UsageError(
+                    f"{name}={shown(values)}: {len(values)} values, expected one for each of the "
+                    f"{self.num_classes} classes"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as they stand in config.yaml."""
         return _plain(dataclasses.asdict(self))
@@ -227,7 +237,7 @@ class Config:
 
 
 def _check_together(config: Config) -> None:
-    """What one field alone does not tell. As to lists by class: see `class_head`, `losses`.
+    """What one field alone does not tell, but for `check_classes`: records say how many.
 
     Raises:
         UsageError: fields contradict each other; an image size, list, name or pattern is none.

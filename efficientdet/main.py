@@ -15,6 +15,7 @@ nothing here, or refused with what to do instead.
 """
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Literal
@@ -199,7 +200,7 @@ def _batch_size() -> int | Literal["auto"] | None:
     text = FLAGS.train_batch_size
     if text in (None, "auto"):
         return text
-    if not text.isdigit() or int(text) == 0:
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) == 0:
         raise UsageError(f"--train_batch_size={text}: expected a positive number or `auto`")
     return int(text)
 

@@ -46,6 +46,10 @@ WITHOUT_TENSORFLOW = {
     (*TRAIN, "--eval_batch_size=0"): "--eval_batch_size=0: 0 is not a positive integer",
     (*TRAIN, "--strategy=tpu"): "--strategy=tpu: TPUs are not supported",
     (*TRAIN, "--strategy=horovod"): "value should be one of <|None|gpus|tpu>",
+    (*TRAIN, "--train_batch_size=²"): "--train_batch_size=²: expected a positive number or `auto`",
+    (*TRAIN, "--max_train_minutes=nan"): "--max_train_minutes=nan: expected a number",
+    (*TRAIN, "--tf_random_seed=-1"): "seed=-1: expected a number in [0, 4294967295]",
+    (*TRAIN, "--hparams=momentum=7"): "momentum=7.0: expected a number in [0, 1)",
     (*TRAIN, "--train_batch_size=0"): "--train_batch_size=0: expected a positive number or `auto`",
     (*TRAIN, "--train_batch_size=big"): "--train_batch_size=big: expected a positive number",
     (*TRAIN, "--train_batch_size=-4"): "--train_batch_size=-4: expected a positive number",
@@ -69,6 +73,12 @@ WITH_TENSORFLOW = {
     ),
     (*TRAIN, "--hparams=num_classes=90"): (
         2, "num_classes=90, but the records have 2 classes (1: Car, 2: Cyclist)"
+    ),
+    (*TRAIN, "--hparams=class_weights=1*2*3"): (
+        2, "class_weights=[1.0, 2.0, 3.0]: 3 values, expected one for each of the 2 classes"
+    ),
+    (*TRAIN, "--hparams=class_prior=[0.1]"): (
+        2, "class_prior=[0.1]: 1 values, expected one for each of the 2 classes"
     ),
     (*TRAIN, "--hparams=anchor_scale=3"): (1, "anchor_scale=4.0, the command line says 3.0"),
     (*TRAIN, "--label_map_path=other.txt"): (1, "but other.txt says 1: Car, 2: Tram"),

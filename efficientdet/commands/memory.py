@@ -74,7 +74,7 @@ def _import_tensorflow_quietly() -> None:
 
 
 def _batch_sizes() -> list[int]:
-    if not all(size.isdigit() and int(size) for size in FLAGS.batch_sizes):
+    if not all(size.isdecimal() and len(size) < 10 and int(size) for size in FLAGS.batch_sizes):
         raise UsageError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: expected numbers like 1,2")
     return sorted(map(int, FLAGS.batch_sizes))
 

@@ -68,7 +68,7 @@ def options(kind: type[Options], **computed: Any) -> Options:
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         raise UsageError(_unknown_flag(error, argv)) from None
     except flags.Error as error:
@@ -76,6 +76,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         raise UsageError(f"{text}. Run with --help to see the flags.") from None
     except SystemExit:  # after --help, which absl takes for a failure
         sys.exit(0)
+    for name in flags.FLAGS:
+        if flags.FLAGS[name].value != flags.FLAGS[name].value:  # within no bounds and outside none
+            raise UsageError(f"--{name}=nan: expected a number")
+    return rest
 
 
 def _unknown_flag(error: flags.UnrecognizedFlagError, argv: Sequence[str]) -> str:

@@ -89,6 +89,7 @@ def open_run(options: TrainOptions) -> OpenedRun:
     config = directory.config(
         options.model_name, options.hparams, label_map, options.initial_weights
     )
+    config.check_classes()
     checkpoints = CheckpointManager(directory.path, keep=options.keep_checkpoints)
     batch_size = _known_batch(options.train_batch_size, checkpoints)
     if batch_size and batch_size % config.grad_accum_steps:
