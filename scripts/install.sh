@@ -12,7 +12,7 @@ EXTRA="${1:-}"
 REQUIREMENTS=requirements.txt
 [ "$EXTRA" = dev ] && REQUIREMENTS=requirements-dev.txt
 LOCKED="${LOCKED:-0}"
-[ "$LOCKED" = 0 ] || EXTRA=dev
+[ "$LOCKED" = 0 ] || { LOCKED=1; EXTRA=dev; }
 
 python_ok() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -35,10 +35,16 @@ fi
 GPU=""
 command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU && GPU=gpu
 
+# The stamp holds what was installed from: a changed requirement installs again.
+STAMP=.venv/.installed
+WANTED="$(cat requirements*.txt requirements*.lock pyproject.toml | cksum) $EXTRA $GPU locked=$LOCKED $PWD"
+
 PIP=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
 install_locked() {
-  # What is there already may have come without a hash. Nothing is built: a build would fetch more.
-  "${PIP[@]}" --force-reinstall --require-hashes --only-binary=:all: -r "$1"
+  # What came from ranges came without a hash. Nothing is built: a build would fetch more.
+  local AGAIN=--force-reinstall
+  grep -qs "locked=1" "$STAMP" && AGAIN=""
+  "${PIP[@]}" $AGAIN --require-hashes --only-binary=:all: -r "$1"
   "${PIP[@]}" --no-deps --no-build-isolation --editable .
 }
 install_ranges() {
@@ -46,9 +52,6 @@ install_ranges() {
   "${PIP[@]}" --no-deps --editable .
 }
 
-# The stamp holds what was installed from: a changed requirement installs again.
-STAMP=.venv/.installed
-WANTED="$(cat requirements*.txt requirements*.lock pyproject.toml | cksum) $EXTRA $GPU $LOCKED $PWD"
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
   echo "installing (about a minute; longer with a GPU, whose libraries are large)"
   if [ "$LOCKED" = 0 ]; then install_ranges; else install_locked "requirements${GPU:+-gpu}.lock"; fi

@@ -84,6 +84,7 @@ FORMS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Palette images")
 @pytest.mark.parametrize("form", FORMS)
 def test_pixels_are_rgb_as_they_are_stored(form):
     encoded = FORMS[form]
