@@ -13,11 +13,11 @@ from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.parallel import map_in_order
+from efficientdet.dataset.rules import Rules
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Place, base_path, read_records
 from efficientdet.errors import UserError
-from efficientdet.inspection.rules import Rules
 from efficientdet.progress import meter
 
 # Kinds of problems that show between records; `record_rules` has those of a single one.

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.dataset import rules as record_rules
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.label_map import LabelMap
@@ -17,7 +18,6 @@ from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.splits import drives
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.inspection import checks
-from efficientdet.inspection import rules as record_rules
 from efficientdet.inspection.checks import check_records
 from efficientdet.inspection.report import facts
 
