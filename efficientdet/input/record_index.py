@@ -93,10 +93,10 @@ class RecordIndex:
     @staticmethod
     def _objects_of(example: dict[str, np.ndarray]) -> "RecordObjects":
         return RecordObjects(
-            source_id=example["source_id"].decode(),
+            source_id=example["source_id"].decode(errors="replace"),
             boxes=example["boxes"],
             classes=np.where(example["is_crowd"] > 0, IGNORE, example["classes"]),
-            types=tuple(text.decode() for text in example["class_text"]),
+            types=tuple(text.decode(errors="replace") for text in example["class_text"]),
         )
 
     def _parse(self, number: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -10,7 +10,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.inference.truths import read_truths
 
-VAN_LINE = "Van 0.25 1 -1.5 -3.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
+VAN_LINE = "Van 0.25 1 -1.5 -1.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
 LABEL_MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
 
 
@@ -48,7 +48,7 @@ def test_objects_are_what_their_raw_lines_say(tmp_path):
     one, two = read_truths([record], LABEL_MAP)
     assert (one.source_id, one.width, one.height) == ("000003", 200, 80)
     assert [(o.type, o.left, o.occluded, o.truncated) for o in one.objects] == [
-        ("Van", -3.0, 1, 0.25)
+        ("Van", -1.0, 1, 0.25)
     ] * 2
     assert (two.source_id, two.objects) == ("x", [])
 
@@ -73,5 +73,5 @@ def test_an_id_that_the_label_map_lacks_is_named(tmp_path):
         example("7", Annotation((10, 20, 110, 70), 3, "Tram")), "image/object/kitti/label_line"
     )
     record = write_record(tmp_path / "a.record", serialized)
-    with pytest.raises(UserError, match=r"7, object 1: class id 3, and the label map has 1\.\.2"):
+    with pytest.raises(UserError, match=r"record 0 \(7\): .* \(Tram\) has id 3; .*ends at 2"):
         read_truths([record], LABEL_MAP)
