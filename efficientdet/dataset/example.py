@@ -192,6 +192,7 @@ class Record:
             example = tf.train.Example.FromString(serialized)
         except DecodeError:
             return cls(problems=["not a tf.train.Example"])
+        example.DiscardUnknownFields()
         features = example.features.feature
         image = {name: next(iter(_values(features, name)), None) for name in _IMAGE}
         lists = {name: _values(features, name) for name in _OBJECT}
@@ -255,6 +256,8 @@ def _parser_problems(serialized: bytes) -> Iterator[str]:
         parse_example(tf.constant(serialized))
     except tf.errors.OpError as error:
         yield f"TensorFlow does not read it: {one_line(error)}"
+    except UnicodeDecodeError:  # of TensorFlow's own message, which quotes the bytes
+        yield "TensorFlow does not read it: not a tf.train.Example"
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -84,8 +84,10 @@ class RecordIndex:
         """Inside it, an error of tf.data over these records becomes a UserError."""
         try:
             yield
-        except tf.errors.OpError as error:
-            what = re.sub(r".*Iterator::\S+: ", "", error.message.splitlines()[0])
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            what = "not a tf.train.Example"  # where TensorFlow's message quotes bytes of it
+            if isinstance(error, tf.errors.OpError):
+                what = re.sub(r".*Iterator::\S+: ", "", error.message.splitlines()[0])
             raise UserError(
                 f"{', '.join(map(str, self.files))}: {what}; inspect_tfrecord.py names the record"
             ) from None
