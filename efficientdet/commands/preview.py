@@ -17,8 +17,8 @@ from absl import flags
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.input.pipeline import InputPipeline, to_pixels
+from efficientdet.input.record_set import RecordSet
 from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes, save_image, sheet
 
 
@@ -66,8 +66,9 @@ def main() -> None:
     """Draws what the flags ask for, and says where it is."""
     values = flags.FLAGS
     config = Config.for_model(values.model_name).override(parse_hparams(values.hparams))
-    files = expand_pattern(values.input)
-    save_image(draw_samples(files, config, num_images=values.num_images), values.output)
+    records = RecordSet.open(values.input)
+    records.require_at_most(config.max_instances_per_image)
+    save_image(draw_samples(records.files, config, num_images=values.num_images), values.output)
     print(f"{values.output}: training samples of {values.input}")
 
 

@@ -33,18 +33,21 @@ class ResultFolder:
 def read_label_folder(folder: Path, source_ids: Sequence[str] | None = None) -> list[FrameTruth]:
     """The ground truth of `source_ids`, by default of every `*.txt` in the folder.
 
-    Text does not tell the size of an image: width and height are 0.
+    Where there is none, those in the folders inside it are taken: `drive0/000001`. Text does not
+    tell the size of an image: width and height are 0.
 
     Raises:
         UserError: no label file, a wanted one is missing, or a bad line (named), such as one with a
             score.
     """
     if source_ids is None:
-        source_ids = sorted(path.stem for path in folder.glob("*.txt"))
+        source_ids = sorted(_ids(folder, "*.txt") or _ids(folder, "**/*.txt"))
     if not source_ids:
         raise UserError(f"{folder}: no label file; expected a folder such as training/label_2")
-    paths = [folder / f"{source_id}.txt" for source_id in source_ids]
-    return [FrameTruth(path.stem, 0, 0, read_labels(path)) for path in _progress(paths, "Labels")]
+    return [
+        FrameTruth(source_id, 0, 0, read_labels(folder / f"{source_id}.txt"))
+        for source_id in _progress(source_ids, "Labels")
+    ]
 
 
 def read_result_folder(folder: Path, source_ids: Sequence[str]) -> ResultFolder:
@@ -55,7 +58,7 @@ def read_result_folder(folder: Path, source_ids: Sequence[str]) -> ResultFolder:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected result files such as 000007.txt")
-    present = {path.stem for path in folder.glob("*.txt")}
+    present = _ids(folder, "**/*.txt")
     wanted = [source_id for source_id in source_ids if source_id in present]
     if present and not wanted:
         raise UserError(
@@ -63,7 +66,7 @@ def read_result_folder(folder: Path, source_ids: Sequence[str]) -> ResultFolder:
             f"{len(source_ids)} frames, such as {source_ids[0]}.txt; these are results of others"
         )
     return ResultFolder(
-        [_read_results(folder / f"{source_id}.txt") for source_id in _progress(wanted, "Results")],
+        [_read_results(folder, source_id) for source_id in _progress(wanted, "Results")],
         missing=[source_id for source_id in source_ids if source_id not in present],
         unwanted=sorted(f"{name}.txt" for name in present.difference(source_ids)),
     )
@@ -79,8 +82,14 @@ def as_detections(source_id: str, objects: Sequence[KittiObject]) -> FrameDetect
     )
 
 
-def _read_results(path: Path) -> FrameDetections:
-    return as_detections(path.stem, read_labels(path, scored=True))
+def _ids(folder: Path, pattern: str) -> set[str]:
+    """`000007`, `drive0/000007`: the text files that match, without the folder and the ending."""
+    paths = (path.relative_to(folder).with_suffix("") for path in folder.glob(pattern))
+    return {path.as_posix() for path in paths}
+
+
+def _read_results(folder: Path, source_id: str) -> FrameDetections:
+    return as_detections(source_id, read_labels(folder / f"{source_id}.txt", scored=True))
 
 
 def _progress(items: Sequence, description: str) -> Iterable:

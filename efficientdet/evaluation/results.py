@@ -1,10 +1,12 @@
 """Writes detections in KITTI's submission format and in COCO's."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from efficientdet.atomic import atomic_open
+from efficientdet.dataset.file_names import file_name
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.frames import FrameDetections
 
@@ -14,14 +16,23 @@ _BEFORE, _AFTER = "-1 -1 -10", "-1 -1 -1 -1000 -1000 -1000 -10"
 
 
 def write_kitti(folder: Path, detections: Iterable[FrameDetections], label_map: LabelMap) -> None:
-    """One `<source_id>.txt` for each frame, an empty one where nothing was found.
+    """One `<source_id>.txt` for each frame, see `file_name`.
+
+    Raises:
+        UserError: a source_id that cannot name a file.
+    """
+    for frame in detections:
+        write_frame(folder / f"{file_name(frame.source_id)}.txt", frame, label_map)
+
+
+def write_frame(path: Path, frame: FrameDetections, label_map: LabelMap) -> None:
+    """The result file of one frame, an empty one where nothing was found.
 
     A merged class is written as the KITTI type that names it. Scores keep all digits of a float32,
     so that evaluating the files gives the same AP.
     """
-    for frame in detections:
-        with atomic_open(folder / f"{Path(frame.source_id).stem}.txt") as file:
-            file.writelines(kitti_lines(frame, label_map))
+    with atomic_open(path) as file:
+        file.writelines(kitti_lines(frame, label_map))
 
 
 def kitti_lines(frame: FrameDetections, label_map: LabelMap) -> list[str]:
@@ -38,12 +49,19 @@ def kitti_lines(frame: FrameDetections, label_map: LabelMap) -> list[str]:
 def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
     """COCO's results list: `image_id`, `category_id`, `bbox` [left, top, width, height], `score`.
 
-    `image_id` is the frame's number, or its source id where that is no number; `category_id` is
-    the class id of the label map.
+    `image_id` is the frame's number, or its source id where that is no number, or another frame's
+    too (`7` and `07`); `category_id` is the class id of the label map.
     """
+    detections = list(detections)
+    numbers = Counter(_number(frame.source_id) for frame in detections)
+
+    def image_id(source_id: str) -> int | str:
+        number = _number(source_id)
+        return source_id if number is None or numbers[number] > 1 else number
+
     rows = [
         {
-            "image_id": _image_id(frame.source_id),
+            "image_id": image_id(frame.source_id),
             "category_id": int(class_id),
             "bbox": [round(float(value), 4) for value in (left, top, right - left, bottom - top)],
             "score": float(score),
@@ -57,5 +75,6 @@ def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
         json.dump(rows, file)
 
 
-def _image_id(source_id: str) -> int | str:
-    return int(source_id) if source_id.isdecimal() and len(source_id) < 19 else source_id
+def _number(source_id: str) -> int | None:
+    is_number = source_id.isascii() and source_id.isdecimal() and len(source_id) < 19  # int64
+    return int(source_id) if is_number else None

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
+from efficientdet.dataset.file_names import MAX_BYTES
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
-from efficientdet.evaluation.results import write_coco, write_kitti
+from efficientdet.evaluation.results import write_coco, write_frame
 from efficientdet.inference.detector import load_detector
 from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.progress import track
@@ -53,13 +55,21 @@ class PredictOptions:
 
 
 def predict(options: PredictOptions) -> None:
-    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`."""
+    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`.
+
+    Picture and result file of each image are written at once: whatever stops the command, those
+    that were done are kept.
+
+    Raises:
+        UserError: before the first image; or at the end, where some could not be read.
+    """
     run = RunDirectory(options.model_dir)
     path = options.ckpt or newest_checkpoint(run.path, to="predict with")
     require(str(path))  # before anything slow
     folder = Path(options.output_dir)
     images = find_images(options.images, options.image_list)[: options.max_images]
-    _require_distinct_names(images)
+    folder = Path(options.output_dir)
+    _require_names(images, folder)
     label_map = run.label_map(None)
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
     require_writable(folder)
@@ -68,23 +78,40 @@ def predict(options: PredictOptions) -> None:
     detector = load_detector(config, path, label_map, options.ckpt_classes)
     thresholds = _thresholds(path, run, label_map, options.min_score)
     found: list[FrameDetections] = []
-    batches = image_batches(images, config, options.batch_size)
+    unreadable: list[str] = []
+
+    def leave_out(what: str) -> None:
+        logger.warning(what)
+        unreadable.append(what)
+
+    batches = image_batches(images, config, options.batch_size, leave_out)
     num_batches = math.ceil(len(images) / options.batch_size)
     for batch, originals in track(batches, "detecting", num_batches):
         for frame, image in zip(detector.detect(batch), originals, strict=True):
             found.append(frame)
+            write_frame(folder / "results" / f"{frame.source_id}.txt", frame, label_map)
             picture = draw_detections(image, frame, label_map, thresholds)
             save_image(picture, folder / f"{frame.source_id}.png")
-    write_kitti(folder / "results", found, label_map)
     write_coco(folder / "detections.json", found)
     logger.info(
         f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json"
     )
+    if unreadable:
+        raise UserError(
+            f"{len(unreadable)} of {len(images)} images could not be read and have no results, "
+            f"first {unreadable[0]}"
+        )
 
 
-def _require_distinct_names(paths: Sequence[Path | RecordImage]) -> None:
+def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:
+    """Raises UserError where a picture would replace another, or an image that it was made of."""
     first: dict[str, Path | RecordImage] = {}
     for path in paths:
+        if len(os.fsencode(path.stem)) > MAX_BYTES:
+            raise UserError(f"{path}: a name longer than {MAX_BYTES} bytes; rename it")
+        picture = folder / f"{path.stem}.png"
+        if isinstance(path, Path) and picture.exists() and picture.samefile(path):
+            raise UserError(f"{path}: its picture would replace it; take another --output_dir")
         if (other := first.setdefault(path.stem, path)) is not path:
             raise UserError(
                 f"{other} and {path} have one name, and so would what is written about them; take "

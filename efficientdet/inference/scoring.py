@@ -45,6 +45,7 @@ class EvaluateOptions:
         hparams: hyper-parameters of the command line, by dotted key.
         ckpt: instead of the newest checkpoint of the run.
         class_map: file for `zero_shot`: which COCO class stands for which KITTI class.
+        skip_preflight: read records that training would refuse, where they can be read.
         watch: look for a newer checkpoint every `min_eval_interval` seconds, until interrupted.
     """
 
@@ -60,6 +61,7 @@ class EvaluateOptions:
     eval_samples: int | None = None
     watch: bool = False
     min_eval_interval: int = 180
+    skip_preflight: bool = False
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -144,7 +146,8 @@ def check_metrics(options: EvaluateOptions) -> None:
         UserError: one did not.
     """
     records = RecordSet.open(options.val_file_pattern, options.label_map_path)
-    checks = self_check(read_truths(records.files, records.label_map), records.label_map)
+    truths = read_truths(records.files, records.label_map, strict=not options.skip_preflight)
+    checks = self_check(truths, records.label_map)
     console.print(check_table(checks))
     if not all(check.passed for check in checks):
         raise UserError(
@@ -154,7 +157,8 @@ def check_metrics(options: EvaluateOptions) -> None:
 
 def _validator(options: EvaluateOptions, records: RecordSet, config: Config) -> Validator:
     count = count_images("eval_samples", options.eval_samples, records.num_examples)
-    return Validator(records, config, options.eval_batch_size, num_images=count)
+    strict = not options.skip_preflight
+    return Validator(records, config, options.eval_batch_size, num_images=count, strict=strict)
 
 
 def _best_metric(config: Config, overrides: Mapping[str, Any], validator: Validator) -> str | None:

@@ -1,41 +1,63 @@
 """Records -> the ground truth that metrics take in; no pixel is decoded."""
 
+import sys
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from efficientdet.dataset.example import Record
+from efficientdet.dataset.file_names import file_name
 from efficientdet.dataset.image import read_header
 from efficientdet.dataset.kitti import DONT_CARE, parse_line
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.rules import Rules, place_name
 from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import BoxObject, FrameTruth
 
 
-def read_truths(files: Sequence[Path], label_map: LabelMap) -> list[FrameTruth]:
+def read_truths(
+    files: Sequence[Path],
+    label_map: LabelMap,
+    *,
+    num_images: int | None = None,
+    max_instances: int = sys.maxsize,
+    strict: bool = True,
+) -> list[FrameTruth]:
     """The ground truth of records, in their order.
 
     An object is what its raw KITTI line says: unclipped, and whatever a filter made of it. Where a
     record has no such lines, it is the box with its class name or else its class id.
 
+    Args:
+        num_images: the first so many; None: all.
+        max_instances: objects that an image may hold.
+        strict: also refuse what could be read all the same, see `Rules`.
+
     Raises:
-        UserError: a damaged record, one that is no example, or a class id that `label_map` does not
-            have; names the record.
+        UserError: a record that is not fit to train on is none to judge by either; names the first
+            one, and two frames that would write one result file.
     """
-    return [
-        _frame_truth(Record.parse(serialized), str(place), label_map)
-        for file in files
-        for place, serialized in read_records(file)
-    ]
+    rules = Rules(label_map, max_instances, decode_images=False, strict=strict)
+    truths = []
+    first: dict[str, str] = {}
+    for place, serialized in islice(chain.from_iterable(map(read_records, files)), num_images):
+        record = Record.parse(serialized)
+        where = place_name(place, record)
+        for kind, what in rules.check(record):
+            raise UserError(f"{where}: {kind}: {what}; inspect_tfrecord.py tells more")
+        if (other := first.setdefault(file_name(record.source_id), where)) is not where:
+            raise UserError(
+                f"{where}: its results would have the file name of {other}; each frame needs its "
+                "own source_id"
+            )
+        truths.append(_frame_truth(record, label_map))
+    return truths
 
 
-def _frame_truth(record: Record, where: str, label_map: LabelMap) -> FrameTruth:
-    if record.problems:
-        raise UserError(f"{where}: {record.problems[0]}; inspect_tfrecord.py tells more")
-    height, width = record.height, record.width
-    if not width:
-        header = read_header(record.encoded)
-        height, width = header.height, header.width
+def _frame_truth(record: Record, label_map: LabelMap) -> FrameTruth:
+    header = read_header(record.encoded)
+    height, width = header.height, header.width
     objects = []
     for index, line in enumerate(record.lines):
         name = f"{record.source_id}, object {index + 1}"
@@ -44,18 +66,14 @@ def _frame_truth(record: Record, where: str, label_map: LabelMap) -> FrameTruth:
             continue
         left, top, right, bottom = record.boxes[index].tolist()
         box = (left * width, top * height, right * width, bottom * height)
-        objects.append(BoxObject(_type_of(record, index, name, label_map), box))
+        objects.append(BoxObject(_type_of(record, index, label_map), box))
     return FrameTruth(record.source_id, width, height, objects)
 
 
-def _type_of(record: Record, index: int, name: str, label_map: LabelMap) -> str:
+def _type_of(record: Record, index: int, label_map: LabelMap) -> str:
     """The KITTI type of an object without a KITTI line."""
-    class_id, text = record.labels[index], record.texts[index]
+    text = record.texts[index]
     if record.is_crowd[index]:
         return DONT_CARE
-    if class_id not in label_map.names:
-        raise UserError(
-            f"{name}: class id {class_id}, and the label map has 1..{label_map.num_classes}"
-        )
-    merged = label_map.types[class_id - 1]
+    merged = label_map.types[record.labels[index] - 1]
     return next((name for name in merged if name.lower() == text.lower()), merged[0])

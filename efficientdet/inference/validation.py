@@ -76,6 +76,7 @@ class Validator:
         records: what to evaluate on.
         batch_size: images at once; no figure depends on it.
         num_images: the first so many.
+        strict: as in `read_truths`.
     """
 
     def __init__(
@@ -85,10 +86,19 @@ class Validator:
         batch_size: int,
         *,
         num_images: int,
+        strict: bool = True,
         console: Console = console,
     ):
         self._config, self._console = config, console
         self.label_map = records.label_map
+        records.require_at_most(config.max_instances_per_image)
+        self.truths = read_truths(
+            records.files,
+            records.label_map,
+            num_images=num_images,
+            max_instances=config.max_instances_per_image,
+            strict=strict,
+        )
         self._pipeline = InputPipeline(
             records.files,
             config,
@@ -97,7 +107,6 @@ class Validator:
             num_classes=config.num_classes,
             max_instances=max(1, records.max_objects),
         )
-        self.truths = read_truths(records.files, records.label_map)[:num_images]
         self._num_batches = math.ceil(len(self.truths) / batch_size)
         self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
         self._split = records.manifest.split if records.manifest else "unknown"

@@ -2,16 +2,20 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from efficientdet.config import Config
-from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.example import Record
+from efficientdet.dataset.file_names import file_name
 from efficientdet.dataset.image import ImageError, decode
+from efficientdet.dataset.rules import place_name
+from efficientdet.dataset.shards import require_shards
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
@@ -23,17 +27,21 @@ _RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-o
 
 @dataclass(frozen=True, slots=True)
 class RecordImage:
-    """An image inside a record: what this module wants of a Path, and no more."""
+    """An image inside a record: what this module wants of a Path, and no more.
+
+    Attributes:
+        stem: what its results are called, see `file_name`.
+    """
 
     place: Place
-    stem: str  # the source_id
+    stem: str
 
     def __str__(self) -> str:
         return f"{self.place} ({self.stem})"
 
     def read_bytes(self) -> bytes:
         """The encoded image."""
-        return parse_example(self.place.read())["image"].numpy()
+        return Record.parse(self.place.read()).encoded
 
 
 def find_images(pattern: str, image_list: str | None = None) -> list[Path | RecordImage]:
@@ -43,13 +51,14 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
 
     Raises:
-        UserError: nothing was found.
+        UserError: nothing was found, or a record that is damaged, not what its manifest says, or
+            names an image by what cannot name a file.
     """
     parts = filter(None, map(str.strip, pattern.split(",")))
     found = list(dict.fromkeys(path for part in parts for path in _images(part)))
     if image_list:
         wanted = set(read_split_file(image_list))
-        found = [path for path in found if path.stem in wanted]
+        found = [path for path in found if Path(path.stem).name in wanted]
     if not found:
         among = f" of those that {image_list} lists" if image_list else ""
         raise UserError(
@@ -59,36 +68,41 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
 
 
 def image_batches(
-    paths: Sequence[Path | RecordImage], config: Config, batch_size: int
+    paths: Sequence[Path | RecordImage],
+    config: Config,
+    batch_size: int,
+    on_unreadable: Callable[[str], None],
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
     """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
     The last batch is filled up with rows that are not `valid`.
 
-    Raises:
-        UserError: a file is no readable image; names it.
+    Args:
+        on_unreadable: is told of each file that is no readable image, which is left out.
     """
-    for first in range(0, len(paths), batch_size):
-        chosen = paths[first : first + batch_size]
+    readable = _decoded(paths, on_unreadable)
+    while chosen := list(islice(readable, batch_size)):
         missing = batch_size - len(chosen)
-        originals = [_decode(path) for path in chosen]
+        stems, originals = zip(*chosen, strict=True)
         rows = [preprocess(tf.constant(image), config) for image in originals]
         rows += missing * rows[:1]
         batch = {
             "images": np.stack([image.numpy() for image, _ in rows]),
             "image_scale": np.stack([scale.numpy() for _, scale in rows]),
             "original_hw": np.array([image.shape[:2] for image in originals] + missing * [(1, 1)]),
-            "source_id": np.array([path.stem for path in chosen] + missing * [""]),
+            "source_id": np.array([*stems] + missing * [""]),
             "valid": np.arange(batch_size) < len(chosen),
         }
-        yield batch, originals
+        yield batch, list(originals)
 
 
 def _images(part: str) -> list[Path] | list[RecordImage]:
     """The images of one file, folder, KITTI root or glob, sorted; of a record, in its order."""
     path = Path(part)
     if _RECORD.search(path.name) and not path.is_dir():
-        return [image for file in expand_pattern(part) for image in _images_of_record(file)]
+        files = expand_pattern(part)
+        require_shards(files)
+        return [image for file in files for image in _images_of_record(file)]
     folders = (path / "training/image_2", path / "image_2", path)
     if folder := next(filter(Path.is_dir, folders), None):
         paths = list(folder.iterdir())
@@ -103,9 +117,23 @@ def _images(part: str) -> list[Path] | list[RecordImage]:
 
 def _images_of_record(file: Path) -> Iterator[RecordImage]:
     for place, serialized in read_records(file):
-        source_id = parse_example(serialized)["source_id"].numpy().decode()
-        # Other tools store a file name, or nothing.
-        yield RecordImage(place, Path(source_id).stem or f"{place.index:06d}")
+        record = Record.parse(serialized)
+        stem = f"{place.index:06d}"  # some tools store no name
+        try:
+            yield RecordImage(place, file_name(record.source_id) if record.source_id else stem)
+        except UserError as error:
+            raise UserError(f"{place_name(place, record)}: {error}") from None
+
+
+def _decoded(
+    paths: Sequence[Path | RecordImage], on_unreadable: Callable[[str], None]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and pixels of each image that can be read."""
+    for path in paths:
+        try:
+            yield path.stem, _decode(path)
+        except UserError as error:
+            on_unreadable(str(error))
 
 
 def _decode(path: Path | RecordImage) -> np.ndarray:

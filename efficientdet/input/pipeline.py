@@ -16,8 +16,6 @@ import tensorflow as tf
 from efficientdet.config import Config
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.image import decode_tensor
-from efficientdet.dataset.manifest import Manifest
-from efficientdet.errors import UserError
 from efficientdet.input import geometry
 from efficientdet.input.augmentation import augment, operations
 from efficientdet.input.balance import epoch_order, repeat_factors
@@ -83,7 +81,7 @@ class InputPipeline:
             means all records once. A pass of the pipeline is longer where frames are repeated.
 
     Raises:
-        UserError: unreadable files; a record with more objects than `max_instances_per_image`.
+        UserError: unreadable files.
     """
 
     def __init__(
@@ -102,7 +100,6 @@ class InputPipeline:
         self._config, self._training, self._seed = config, training, seed
         self._batch_size, self._num_classes = batch_size, num_classes
         self._max_instances = max_instances
-        self._check_max_instances()
         balanced = training and config.repeat_threshold > 0
         pasting = training and config.copy_paste_prob > 0
         self._factors = self._repeat_factors() if balanced else np.ones(len(self.index))
@@ -263,18 +260,3 @@ class InputPipeline:
     @functools.cached_property
     def _objects(self) -> list[RecordObjects]:
         return self.index.objects()
-
-    def _check_max_instances(self) -> None:
-        limit = self._config.max_instances_per_image
-        manifests = [Manifest.read(file) for file in self.index.files]
-        known = max((m.max_objects_per_image for m in manifests if m), default=0)
-        if all(manifests) and known <= limit:
-            return
-        counts = [int(np.sum(record.classes > 0)) for record in self._objects]
-        if (most := max(counts)) > limit:
-            number = counts.index(most)
-            raise UserError(
-                f"{self.index.where(number)} (source_id {self._objects[number].source_id}) has "
-                f"{most} objects, more than max_instances_per_image={limit}: set "
-                f"--hparams=max_instances_per_image={most} or more"
-            )

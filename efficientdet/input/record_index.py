@@ -84,8 +84,10 @@ class RecordIndex:
         """Inside it, an error of tf.data over these records becomes a UserError."""
         try:
             yield
-        except tf.errors.OpError as error:
-            what = re.sub(r".*Iterator::\S+: ", "", error.message.splitlines()[0])
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            what = "not a tf.train.Example"  # where TensorFlow's message quotes bytes of it
+            if isinstance(error, tf.errors.OpError):
+                what = re.sub(r".*Iterator::\S+: ", "", error.message.splitlines()[0])
             raise UserError(
                 f"{', '.join(map(str, self.files))}: {what}; inspect_tfrecord.py names the record"
             ) from None
@@ -93,10 +95,10 @@ class RecordIndex:
     @staticmethod
     def _objects_of(example: dict[str, np.ndarray]) -> "RecordObjects":
         return RecordObjects(
-            source_id=example["source_id"].decode(),
+            source_id=example["source_id"].decode(errors="replace"),
             boxes=example["boxes"],
             classes=np.where(example["is_crowd"] > 0, IGNORE, example["classes"]),
-            types=tuple(text.decode() for text in example["class_text"]),
+            types=tuple(text.decode(errors="replace") for text in example["class_text"]),
         )
 
     def _parse(self, number: tf.Tensor) -> dict[str, tf.Tensor]:

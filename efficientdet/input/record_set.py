@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.manifest import Manifest
-from efficientdet.dataset.tfrecord import expand_pattern
+from efficientdet.dataset.manifest import Manifest, manifest_path
+from efficientdet.dataset.shards import require_shards
+from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, expand_pattern
 from efficientdet.errors import UserError
 from efficientdet.input.record_index import RecordIndex, RecordObjects
 
@@ -45,10 +48,11 @@ class RecordSet:
                 that have no manifest where no `label_map_path` does.
 
         Raises:
-            UserError: no such record, a damaged one, or a label map that contradicts the manifest
-                or the records.
+            UserError: no such record, a damaged one, one that is not what its manifest says, or a
+                label map that contradicts the manifest or the records.
         """
         files = expand_pattern(pattern)
+        require_shards(files)
         manifest = Manifest.read(pattern)
         named = LabelMap.read(label_map_path) if label_map_path else None
         if manifest is not None:
@@ -59,6 +63,7 @@ class RecordSet:
                     "convert with it"
                 )
             _warn_of_unchosen(pattern, manifest)
+            _warn_of_unnamed(pattern, files)
             most = manifest.max_objects_per_image
             return cls(files, manifest.label_map, manifest.num_examples, most, manifest)
         label_map = named or of_run or LabelMap.kitti()
@@ -72,6 +77,21 @@ class RecordSet:
         _require_ids(pattern, objects, label_map)
         return cls(files, label_map, len(objects), max(len(o.classes) for o in objects), None)
 
+    def require_at_most(self, limit: int) -> None:
+        """Raises UserError where an image has more than `limit` objects; ignore regions aside."""
+        if self.max_objects <= limit:
+            return
+        index = RecordIndex(self.files)
+        objects = index.objects()
+        counts = [int(np.sum(record.classes > 0)) for record in objects]
+        if (most := max(counts)) > limit:
+            number = counts.index(most)
+            raise UserError(
+                f"{index.where(number)} (source_id {objects[number].source_id}) has {most} "
+                f"objects, more than max_instances_per_image={limit}: set "
+                f"--hparams=max_instances_per_image={most} or more"
+            )
+
 
 def _require_ids(pattern: str, objects: Iterable[RecordObjects], label_map: LabelMap) -> None:
     """Raises UserError where the records name an object otherwise than `label_map` does its id."""
@@ -84,6 +104,19 @@ def _require_ids(pattern: str, objects: Iterable[RecordObjects], label_map: Labe
                     f"{class_id}, but the label map says {label_map}; name the map that the "
                     "records were written with by --label_map_path"
                 )
+
+
+def _warn_of_unnamed(pattern: str, files: Sequence[Path]) -> None:
+    """A pattern may name some shards of a record, if that is meant."""
+    for path in dict.fromkeys(map(manifest_path, files)):
+        whole = Manifest.load(path)
+        named = Manifest.read([one for one in files if manifest_path(one) == path])
+        if len(named.shards) < len(whole.shards):
+            logger.warning(
+                f"{pattern} names {len(named.shards)} of the {len(whole.shards)} files of "
+                f"{path.name.removesuffix(MANIFEST_SUFFIX)}: {named.num_examples} of "
+                f"{whole.num_examples} images"
+            )
 
 
 def _warn_of_unchosen(pattern: str, manifest: Manifest) -> None:

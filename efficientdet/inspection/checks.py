@@ -8,21 +8,24 @@ from pathlib import Path
 import numpy as np
 
 from efficientdet.dataset.example import Annotation, Record
+from efficientdet.dataset.file_names import file_name
 from efficientdet.dataset.image import ImageError, read_header
 from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.parallel import map_in_order
+from efficientdet.dataset.rules import Rules, place_name
+from efficientdet.dataset.shards import shard_problems
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Place, base_path, read_records
 from efficientdet.errors import UserError
-from efficientdet.inspection.rules import Rules
 from efficientdet.progress import meter
 
 # Kinds of problems that show between records; `record_rules` has those of a single one.
 DAMAGED = "damaged record"
 DUPLICATE = "source_id stands twice"
+SAME_FILE = "two source_ids name one file: results of one would replace the other's"
 NO_BOXES = "no object to learn from: box_loss would stay at 0"
 TINY = "boxes smaller than 2 pixels everywhere: divided by the image size twice?"
 MANIFEST = "contradicts its manifest"
@@ -65,8 +68,12 @@ class InspectedSet:
 
     @property
     def ids(self) -> set[str]:
-        """The source ids as KITTI has them: `000007`, also where the record has a path."""
-        return {Path(source_id).stem for source_id in self.statistics.source_ids}
+        """The source ids as KITTI has them, `000007`, also where the record has a path.
+
+        Of other data also the folders, which may tell two images of one name apart.
+        """
+        name = _stem if self.is_kitti else _name
+        return {name(source_id) for source_id in self.statistics.source_ids}
 
     @property
     def is_kitti(self) -> bool:
@@ -74,7 +81,7 @@ class InspectedSet:
         if self.is_testing or (self.manifest and not self.manifest.drives):
             return False
         sizes = {
-            Path(source_id).stem: (width, height)
+            _stem(source_id): (width, height)
             for source_id, (height, width) in zip(
                 self.statistics.source_ids, self.statistics.image_hw, strict=True
             )
@@ -171,13 +178,13 @@ def check_records(
 def _check_set(
     one: InspectedSet, report: Report, rules: Rules, sample: int | None, num_workers: int | None
 ) -> None:
-    first_places: dict[str, Place] = {}
+    first: dict[str, tuple[str, Place]] = {}
 
     def examine(item: tuple[Place, bytes]) -> tuple[Place, Record, list[tuple[str, str]]]:
         place, serialized = item
         record = Record.parse(serialized)
         problems = list(rules.check(record))
-        if not record.width and not record.problems:
+        if not (record.width and record.height or record.problems):
             record.height, record.width = _size_of(record.encoded)
         record.encoded = b""  # not kept in memory until the end
         return place, record, problems
@@ -187,15 +194,20 @@ def _check_set(
         records = _read_all(one, report, sample)
         for place, record, problems in map_in_order(examine, records, num_workers):
             progress.add(place.length)
-            where = f"{place} ({record.source_id})"
+            where = place_name(place, record)
             report.problems += [Problem(kind, where, what) for kind, what in problems]
-            if record.source_id in first_places:
-                what = f"first in {first_places[record.source_id]}"
-                report.problems.append(Problem(DUPLICATE, where, what))
-            first_places.setdefault(record.source_id, place)
+            other, first_place = first.setdefault(
+                _name(record.source_id), (record.source_id, place)
+            )
+            if first_place is not place:
+                kind = DUPLICATE if other == record.source_id else SAME_FILE
+                report.problems.append(Problem(kind, where, f"first in {first_place}"))
             one.num_examples += 1
             _count(record, place, one, report.class_texts)
     report.problems += _check_whole(one, complete=sample is None)
+    for problem in shard_problems(one.files):
+        where, _, what = problem.partition(": ")
+        report.problems.append(Problem(MANIFEST, where, what))
 
 
 def _read_all(
@@ -276,6 +288,18 @@ def _annotations(record: Record) -> Iterator[Annotation]:
             occluded=record.occluded[index],
             line=record.lines[index],
         )
+
+
+def _name(source_id: str) -> str:
+    """As in `file_name`; where it can name none, which the rules tell, as it stands."""
+    try:
+        return file_name(source_id)
+    except UserError:
+        return source_id
+
+
+def _stem(source_id: str) -> str:
+    return Path(source_id).stem
 
 
 def _size_of(encoded: bytes) -> tuple[int, int]:

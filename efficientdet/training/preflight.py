@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 LOST_SHARE = 0.10
 BYTES_A_WEIGHT = 4 * 3  # the weight, its average, its momentum
 # Of a set on purpose the same as the other (overfitting a few images), only a word.
-HARMLESS = (checks.LEAK, checks.DRIVES)
+HARMLESS = (checks.LEAK, checks.DRIVES, checks.SAME_FILE)  # no result file of training images
 PICTURED = 4
 
 

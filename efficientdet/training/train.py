@@ -108,13 +108,18 @@ def open_run(options: TrainOptions) -> OpenedRun:
         config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
     if is_resumed:
         record_prints.tell_changes(directory.path, {"train": records, "val": validation})
+    for one in filter(None, (records, validation)):
+        one.require_at_most(config.max_instances_per_image)
     explain_precision(config)
     if not options.skip_preflight:
         preflight.check_records(records, validation, config=config)
     evaluation = None
     if validation:
         count = count_images("eval_samples", options.eval_samples, validation.num_examples)
-        validator = Validator(validation, config, options.eval_batch_size, num_images=count)
+        validator = Validator(
+            validation, config, options.eval_batch_size, num_images=count,
+            strict=not options.skip_preflight,
+        )  # fmt: skip
         check_metric(config.best_metric, validator.metric_names)
         evaluation = EpochEvaluation(validator, directory.path / "eval")
     return OpenedRun(

@@ -1,10 +1,12 @@
 import json
 
 import numpy as np
+import pytest
 
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
 from efficientdet.evaluation import kitti, results
-from efficientdet.evaluation.folders import CLASS_NAMES, read_result_folder
+from efficientdet.evaluation.folders import CLASS_NAMES, read_label_folder, read_result_folder
 from efficientdet.evaluation.frames import FrameDetections
 
 
@@ -53,3 +55,50 @@ def test_coco_json(make_detections, tmp_path):
         {"image_id": "street_7", "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5},
         {"image_id": "4" * 5000, "category_id": 1, "bbox": [1, 1, 1, 1], "score": 0.5},
     ]
+
+
+def test_folders_are_kept_and_read_back(make_detections, tmp_path):
+    names = ["drive0/000001", "drive1/000001", "drive1/000001.v2"]
+    frames = [
+        make_detections(((0, 0, 10 + i, 30), 0.5, 1), source_id=name)
+        for i, name in enumerate(names)
+    ]
+    results.write_kitti(tmp_path, frames, LabelMap.kitti())
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.txt")) == [
+        f"{name}.txt" for name in names
+    ]
+    assert [truth.source_id for truth in read_label_folder(tmp_path)] == names
+    folder = read_result_folder(tmp_path, names)
+    assert (folder.missing, folder.unwanted) == ([], [])
+    for one, other in zip(frames, folder.detections, strict=True):
+        assert one.source_id == other.source_id
+        np.testing.assert_allclose(one.boxes, other.boxes)
+    assert read_result_folder(tmp_path, names[:2]).unwanted == ["drive1/000001.v2.txt"]
+
+
+def test_the_ending_of_an_image_and_the_folders_of_an_absolute_path_go(make_detections, tmp_path):
+    for source_id, name in (
+        ("/kitti/image_2/000001.png", "000001"),
+        ("C:\\kitti\\000002.JPG", "000002"),
+        ("drive0\\000003", "drive0/000003"),
+        ("frame.7", "frame.7"),
+    ):
+        results.write_kitti(tmp_path, [make_detections(source_id=source_id)], LabelMap.kitti())
+        assert (tmp_path / f"{name}.txt").is_file(), source_id
+
+
+@pytest.mark.parametrize("source_id", ["../x", "a/..", "a//b", "", "/", "a\0", "x" * 300, ".."])
+def test_no_id_leads_out_of_the_folder(make_detections, tmp_path, source_id):
+    with pytest.raises(UserError, match="source_id .* expected what can name a file"):
+        results.write_kitti(
+            tmp_path / "in", [make_detections(source_id=source_id)], LabelMap.kitti()
+        )
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_number_that_two_frames_share_names_neither(make_detections, tmp_path):
+    names = ["7", "000007", "8", "٩", "9" * 30]
+    frames = [make_detections(((0, 0, 1, 1), 0.5, 1), source_id=name) for name in names]
+    results.write_coco(tmp_path / "found.json", frames)
+    rows = json.loads((tmp_path / "found.json").read_text())
+    assert [row["image_id"] for row in rows] == ["7", "000007", 8, "٩", "9" * 30]

@@ -10,7 +10,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.inference.truths import read_truths
 
-VAN_LINE = "Van 0.25 1 -1.5 -3.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
+VAN_LINE = "Van 0.25 1 -1.5 -1.0 20.0 110.0 70.0 1.5 1.6 4.0 0.0 1.7 20.0 0.1"
 LABEL_MAP = LabelMap((("Car", "Van"), ("Pedestrian",)))
 
 
@@ -48,7 +48,7 @@ def test_objects_are_what_their_raw_lines_say(tmp_path):
     one, two = read_truths([record], LABEL_MAP)
     assert (one.source_id, one.width, one.height) == ("000003", 200, 80)
     assert [(o.type, o.left, o.occluded, o.truncated) for o in one.objects] == [
-        ("Van", -3.0, 1, 0.25)
+        ("Van", -1.0, 1, 0.25)
     ] * 2
     assert (two.source_id, two.objects) == ("x", [])
 
@@ -73,5 +73,33 @@ def test_an_id_that_the_label_map_lacks_is_named(tmp_path):
         example("7", Annotation((10, 20, 110, 70), 3, "Tram")), "image/object/kitti/label_line"
     )
     record = write_record(tmp_path / "a.record", serialized)
-    with pytest.raises(UserError, match=r"7, object 1: class id 3, and the label map has 1\.\.2"):
+    with pytest.raises(UserError, match=r"record 0 \(7\): .* \(Tram\) has id 3; .*ends at 2"):
         read_truths([record], LABEL_MAP)
+
+
+def test_what_training_refuses_evaluation_refuses(tmp_path):
+    line = VAN_LINE.replace("-1.0", "30.0")  # the box says 0
+    odd = example("7", Annotation((0, 20, 110, 70), 1, "Van", line=line))
+    record = write_record(tmp_path / "a.record", example("1"), odd)
+    with pytest.raises(UserError, match=r"a.record, record 1 \(7\): box or class contradicts"):
+        read_truths([record], LABEL_MAP)
+    assert len(read_truths([record], LABEL_MAP, num_images=1)) == 1
+    frame = read_truths([record], LABEL_MAP, strict=False)[1]
+    assert frame.objects[0].left == 30
+
+
+@pytest.mark.parametrize("names", [("7", "7"), ("/a/7.png", "/b/7.png"), ("a/7", "a/7.jpg")])
+def test_two_frames_of_one_result_file_are_refused(tmp_path, names):
+    record = write_record(tmp_path / "a.record", *map(example, names))
+    with pytest.raises(UserError, match="record 1 .*: its results .* of a.record, record 0"):
+        read_truths([record], LABEL_MAP)
+
+
+def test_a_stated_size_of_half_is_none(tmp_path):
+    serialized = without(
+        example("7", Annotation((10, 20, 110, 70), 1, "Van")),
+        "image/height", "image/object/kitti/label_line",
+    )  # fmt: skip
+    (truth,) = read_truths([write_record(tmp_path / "a.record", serialized)], LABEL_MAP)
+    assert (truth.width, truth.height) == (200, 80)
+    assert truth.objects[0].box == pytest.approx((10, 20, 110, 70))

@@ -10,10 +10,16 @@ from PIL import Image
 from efficientdet.config import Config
 from efficientdet.dataset.example import make_example
 from efficientdet.dataset.image import read_header
+from efficientdet.dataset.label_map import LabelMap
+from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
 from efficientdet.input.images import find_images, image_batches
 
 CONFIG = Config().override({"image_size": "128x64"})
+
+
+def no_bad(what: str) -> None:
+    raise AssertionError(what)
 
 
 @pytest.fixture
@@ -73,15 +79,15 @@ def record(folder: Path) -> Path:
 
 def test_the_images_inside_a_record(folder, record):
     found = find_images("out/val.record")
-    assert [image.stem for image in found] == ["000009", "7", "000002"]
+    assert [image.stem for image in found] == ["000009", "a/7", "000002"]
     assert str(found[2]) == "val.record, record 2 (000002)"
-    ((batch, originals),) = image_batches(found, CONFIG, 3)
-    ((same, files),) = image_batches(find_images("training/*/000002.png"), CONFIG, 1)
+    ((batch, originals),) = image_batches(found, CONFIG, 3, no_bad)
+    ((same, files),) = image_batches(find_images("training/*/000002.png"), CONFIG, 1, no_bad)
     np.testing.assert_array_equal(originals[0], files[0])
     np.testing.assert_array_equal(batch["images"][0], same["images"][0])
     (folder / "list.txt").write_text("7")
     (listed,) = find_images(f"testing,{record.parent}/*.record", "list.txt")
-    assert listed.stem == "7"
+    assert listed.stem == "a/7"
 
 
 def test_a_damaged_record_is_named(folder, record):
@@ -123,7 +129,7 @@ def test_nothing_found_is_one_clear_line(folder, pattern, image_list, named):
 
 def test_the_last_batch_is_filled_up(folder):
     paths = find_images("training")
-    (full, originals), (rest, (last,)) = image_batches(paths, CONFIG, 2)
+    (full, originals), (rest, (last,)) = image_batches(paths, CONFIG, 2, no_bad)
     assert full["valid"].all() and rest["valid"].tolist() == [True, False]
     assert rest["source_id"].tolist() == ["000002", ""]
     assert full["images"].shape == rest["images"].shape == (2, 64, 128, 3)
@@ -134,7 +140,7 @@ def test_the_last_batch_is_filled_up(folder):
 
 
 def test_a_small_last_image_is_not_mistaken_for_a_bigger_batch(folder):
-    ((batch, originals),) = image_batches(find_images("testing"), CONFIG, 3)
+    ((batch, originals),) = image_batches(find_images("testing"), CONFIG, 3, no_bad)
     assert batch["valid"].tolist() == [True, False, False] and len(originals) == 1
 
 
@@ -145,5 +151,28 @@ def test_a_file_that_is_no_image_is_named(folder, content):
         whole = (folder / "testing/image_2/000000.png").read_bytes()
         content = whole[: len(whole) // 2]
     path.write_bytes(content)
-    with pytest.raises(UserError, match="bad.png: not a readable PNG or JPEG image"):
-        next(image_batches([path], CONFIG, 1))
+    unreadable = []
+    good = find_images("training/image_2")
+    batches = list(image_batches([good[0], path, *good[1:]], CONFIG, 2, unreadable.append))
+    assert [batch["source_id"].tolist() for batch, _ in batches] == [
+        ["000000", "000001"],
+        ["000002", ""],
+    ]
+    assert unreadable == [f"{path}: not a readable PNG or JPEG image"]
+
+
+@pytest.mark.parametrize("source_id", ["../x", "a/../../x", "a\0b", "a/", "x" * 300])
+def test_an_id_that_cannot_name_a_file_is_refused(folder, record, source_id):
+    encoded = (folder / "training/image_2/000000.png").read_bytes()
+    with tf.io.TFRecordWriter(str(record)) as writer:
+        writer.write(make_example(encoded, read_header(encoded), source_id, []))
+    with pytest.raises(UserError, match="val.record, record 0 .*: source_id .* expected") as caught:
+        find_images(str(record))
+    assert "\n" not in str(caught.value) and "\0" not in str(caught.value)
+
+
+def test_a_record_that_is_not_what_its_manifest_says_is_refused(folder, record):
+    shards = [Shard(record.name, 3, record.stat().st_size + 1, "")]
+    Manifest(3, LabelMap.kitti(), 0, {}, shards=shards).write(record)
+    with pytest.raises(UserError, match="val.record: .* bytes, but val.record.manifest.json says"):
+        find_images(str(record))

@@ -1,14 +1,13 @@
 """Batches: golden letterbox, order, resume, padding, limits."""
 
 import itertools
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientdet.config import Config, load_yaml, parse_hparams
+from efficientdet.config import Config, load_yaml
 from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
@@ -314,23 +313,6 @@ def test_crowd_boxes_with_a_class_may_be_objects(tmp_path):
 
 
 # --- errors ---
-
-
-def test_objects_are_counted_where_there_is_no_manifest(record, tmp_path):
-    copy = tmp_path / "copy.record"
-    copy.write_bytes(record.read_bytes())
-    assert len(pipeline(copy, max_instances_per_image=2)) == 3
-    with pytest.raises(UserError, match="source_id 000000.*has 2 objects"):
-        pipeline(copy, max_instances_per_image=1)
-
-
-def test_too_many_objects_name_the_frame_and_the_flag(record):
-    with pytest.raises(
-        UserError, match="source_id 000000.*has 2 objects.*max_instances_per_image=2"
-    ) as caught:
-        pipeline(record, max_instances_per_image=1)
-    (advice,) = re.findall(r"--hparams=(\S+)", str(caught.value))
-    assert len(pipeline(record, **parse_hparams(advice))) == 3
 
 
 def test_an_id_beyond_the_label_map_is_an_error(record):

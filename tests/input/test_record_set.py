@@ -1,6 +1,7 @@
 """What a run learns about its records: from the manifest, or from the records themselves."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
+from efficientdet.dataset.tfrecord import shard_paths
 from efficientdet.errors import UserError
 from efficientdet.input.record_set import RecordSet
 from efficientdet.run.directory import RunDirectory
@@ -30,7 +32,8 @@ def write(
     header = ImageHeader("png", 8, 6)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, count in enumerate(counts):
-            objects = [Annotation((0.0, 0.0, 4.0, 3.0), class_id, "Car")] * count
+            box = (0.0, 0.0, 4.0, 3.0)
+            objects = [Annotation(box, class_id, "Car", is_crowd=class_id == 0)] * count
             writer.write(make_example(png.getvalue(), header, f"{number:06d}", objects))
     if label_map:
         shards = [Shard(path.name, len(counts), path.stat().st_size, "")]
@@ -177,3 +180,94 @@ def test_what_is_wrong_is_named(folder: Path, pattern: str, label_map: str, name
     with pytest.raises(UserError) as caught:
         RecordSet.open(pattern, label_map)
     assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label_map", [MAP, None])
+def test_too_many_objects_name_the_frame_and_the_flag(folder: Path, label_map) -> None:
+    write(folder / "train.record", [1, 3, 2], label_map)
+    records = RecordSet.open("train.record")
+    with pytest.raises(UserError, match=r"record 1 \(source_id 000001\) has 3 objects") as caught:
+        records.require_at_most(2)
+    (advice,) = re.findall(r"--hparams=max_instances_per_image=(\d+)", str(caught.value))
+    records.require_at_most(int(advice))
+
+
+def test_ignore_regions_do_not_count_as_objects(folder: Path) -> None:
+    write(folder / "train.record", [2], class_id=0)
+    RecordSet.open("train.record").require_at_most(1)
+
+
+# --- files against their manifest ---
+
+
+def cut_after(path: Path, count: int) -> None:
+    """Leaves the first `count` records, whole."""
+    kept = list(tf.data.TFRecordDataset(str(path)).take(count).as_numpy_iterator())
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for one in kept:
+            writer.write(one)
+
+
+def shards(folder: Path, name: str, counts: list[int]) -> list[Path]:
+    """A record of one image in each shard, with its manifest."""
+    files = shard_paths(folder / name, len(counts))
+    for path, count in zip(files, counts, strict=True):
+        write(path, [count], label_map=None)
+    told = [Shard(path.name, 1, path.stat().st_size, "") for path in files]
+    Manifest(len(counts), MAP, max(counts), {}, shards=told).write(folder / name)
+    return files
+
+
+def test_a_record_cut_at_a_record_s_end_is_refused(folder: Path) -> None:
+    """TensorFlow reads it without a word: half of the images would be judged."""
+    write(folder / "val.record", [1] * 6)
+    whole = (folder / "val.record").stat().st_size
+    cut_after(folder / "val.record", 3)
+    size = (folder / "val.record").stat().st_size
+    for pattern in ("val.record", "val*", str(folder / "val.record")):
+        with pytest.raises(UserError) as caught:
+            RecordSet.open(pattern)
+        text = str(caught.value)
+        assert f"val.record: {size:,} bytes, but val.record.manifest.json says {whole:,}" in text
+        assert "create_kitti_tf_record.py with --overwrite" in text and "\n" not in text
+
+
+@pytest.mark.parametrize("pattern", ["a.record", "a.record-*", "b.record,a.record-*", "*.record*"])
+def test_each_shard_is_held_against_the_manifest(folder: Path, pattern: str) -> None:
+    files = shards(folder, "a.record", [1, 2, 1])
+    write(folder / "b.record", [1])
+    assert RecordSet.open(pattern).num_examples == 3 + ("b" in pattern or pattern[0] == "*")
+    write(files[1], [5], label_map=None)
+    with pytest.raises(UserError, match="a.record-00001-of-00003: .* bytes, but a.record.manifest"):
+        RecordSet.open(pattern)
+
+
+def test_some_of_the_shards_are_told_as_such(folder: Path, said) -> None:
+    first, second, _ = shards(folder, "a.record", [1, 2, 1])
+    assert RecordSet.open(f"{first},{second}").num_examples == 2
+    assert said == [f"warning: {first},{second} names 2 of the 3 files of a.record: 2 of 3 images"]
+
+
+def test_what_is_left_of_another_conversion_is_refused(folder: Path) -> None:
+    """`a.record` from before it was written in shards."""
+    shards(folder, "a.record", [1, 2])
+    write(folder / "a.record", [1], label_map=None)
+    for pattern in ("a.record", "a.record*"):
+        with pytest.raises(UserError, match="a.record: not one of the 2 files that a.record.manif"):
+            RecordSet.open(pattern)
+
+
+@pytest.mark.parametrize("counts", [[1], [1, 2]])
+def test_an_unfinished_conversion_is_told(folder: Path, counts: list[int]) -> None:
+    for path in shards(folder, "a.record", counts)[-1:]:
+        path.unlink()
+    with pytest.raises(UserError, match="a.record.*unfinished conversion") as caught:
+        RecordSet.open("a.record")
+    assert "run the same command of create_kitti_tf_record.py again" in str(caught.value)
+
+
+def test_a_record_renamed_with_its_manifest_is_the_same(folder: Path) -> None:
+    shards(folder, "a.record", [1, 2])
+    for path in folder.iterdir():
+        path.rename(path.with_name(path.name.replace("a.record", "b.record")))
+    assert RecordSet.open("b.record").num_examples == 2

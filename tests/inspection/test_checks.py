@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from efficientdet.dataset import rules as record_rules
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.label_map import LabelMap
@@ -17,7 +18,6 @@ from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.splits import drives
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.inspection import checks
-from efficientdet.inspection import rules as record_rules
 from efficientdet.inspection.checks import check_records
 from efficientdet.inspection.report import facts
 
@@ -144,6 +144,11 @@ FAULTS = {
     "line": (record_rules.LINE, {LINE: [b"Car 0 0 0 1 2 3 4 1 1 1 1 1 1 0"]}),
     "line class": (record_rules.LINE, {LINE: [b"Van 0 0 0 10 8 50 30 1 1 1 1 1 1 0"]}),
     "bad line": (record_rules.LINE, {LINE: [b"Car"]}),
+    "text": (record_rules.SCHEMA, {"image_object_class_text": [b"\xff"]}),
+    "crowd": (record_rules.SCHEMA, {"image__object__is_crowd": [2]}),
+    "two images": (record_rules.SCHEMA, {"image_encoded": [png(), png()]}),
+    "no value": (record_rules.SCHEMA, {"image_encoded": []}),
+    "id beyond int32": (record_rules.CLASS_ID, {"image_object_class_label": [2**32 + 1]}),
 }
 
 
@@ -154,6 +159,44 @@ def test_each_fault_has_its_message(report_on, name):
     assert kind in report.grouped(), report.problems
     assert all(", record 1 (2)" in one.where for one in report.problems if one.kind == kind)
     assert kind in report.text()
+
+
+IDS = {
+    b"": record_rules.NAME,
+    b"a\0b": record_rules.NAME,
+    b"a\nb": record_rules.NAME,
+    b"../x": record_rules.NAME,
+    b"a/../../x": record_rules.NAME,
+    b"C:\\": record_rules.NAME,
+    b"/": record_rules.NAME,
+    b"x" * 300: record_rules.NAME,
+    b"\xff\xfe": record_rules.SCHEMA,
+}
+
+
+@pytest.mark.parametrize("source_id", IDS)
+def test_an_id_that_names_no_file_is_a_problem(report_on, source_id):
+    (problem,) = report_on(example(image_source_id=[source_id])).problems
+    assert problem.kind == IDS[source_id] and "source_id" in problem.what
+    assert "\0" not in problem.what + problem.where and "\n" not in problem.what + problem.where
+
+
+def test_folders_tell_frames_of_one_name_apart(report_on, tmp_path):
+    first, second = (example(image_source_id=[name]) for name in (b"drive0/1", b"drive1/1"))
+    assert report_on(first, second).ok
+    report_on(first, name="a.record")
+    report_on(second, name="b.record")
+    assert check_records([tmp_path / "a.record", tmp_path / "b.record"]).ok
+    names = (b"/data/drive0/1.png", b"/data/drive1/1.png")
+    (problem,) = report_on(*(example(image_source_id=[name]) for name in names)).problems
+    assert problem.kind == checks.SAME_FILE and problem.what == "first in x.record, record 0"
+
+
+def test_sizes_are_held_against_the_manifest(make_kitti):
+    path = converted(make_kitti(), "train", ["000000"])
+    path.write_bytes(path.read_bytes() + path.read_bytes())
+    problems = check_records([path]).grouped()[checks.MANIFEST]
+    assert any("bytes, but train.record.manifest.json says" in problem.what for problem in problems)
 
 
 def test_without_decoding_only_the_pixels_go_unseen(report_on):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from efficientdet.checkpoint.report import REPORT_FILE, Outcome, RestoreReport
@@ -71,6 +72,19 @@ def test_an_automatic_batch_has_equal_shares(
     with pytest.raises(Built):
         _train(tmp_path, 100, "auto")
     assert asked == [{"multiple_of": multiple, "at_most": 100}]
+
+
+def test_too_many_objects_are_noticed_before_the_model_is_built(
+    tmp_path: Path, asked: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = SimpleNamespace(
+        objects=lambda: [SimpleNamespace(classes=np.ones(9), source_id="7")],
+        where=lambda number: f"train.record record {number}",
+    )
+    monkeypatch.setattr("efficientdet.input.record_set.RecordIndex", lambda files: index)
+    with pytest.raises(UserError, match="7. has 9 objects, more than max_instances_per_image=5"):
+        _train(tmp_path, 100, 8, max_instances_per_image=5)
+    assert asked == []
 
 
 def test_a_batch_that_cannot_be_is_noticed_before_the_model_is_built(
