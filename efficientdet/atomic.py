@@ -102,6 +102,8 @@ def _host() -> str:
 
 
 def _is_dead(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 would end it
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -2,12 +2,17 @@
 
 import logging
 import os
+import signal
 import stat
 from pathlib import Path
 
 from rich.console import Console
 
 console = Console()
+# What ends a command from outside; Windows has no SIGHUP.
+ENDING = tuple(
+    number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")
+)
 
 
 class ConsoleHandler(logging.Handler):

@@ -20,11 +20,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 from efficientdet.commands import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
-from efficientdet.console import drop_lost_terminal, log_to_console
+from efficientdet.console import ENDING, drop_lost_terminal, log_to_console
 from efficientdet.errors import Stopped, UsageError, UserError, one_line
 
 Options = TypeVar("Options")
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -108,7 +107,7 @@ def _start(main: Callable[[], None], argv: Sequence[str]) -> None:
 
 
 def _on_signals(handler: Callable | signal.Handlers) -> None:
-    for number in _ENDING:
+    for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background
             signal.signal(number, handler)
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from efficientdet.console import drop_lost_terminal
+from efficientdet.console import ENDING, drop_lost_terminal
 from efficientdet.errors import Stopped
 
 
 class Interrupt:
     """While entered, the first signal sets `received`; a second one ends the process at once."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    SIGNALS = ENDING
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -22,7 +22,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         for number in self.SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
