@@ -16,10 +16,10 @@ from PIL import Image
 from efficientdet.config import Config
 from efficientdet.dataset.example import Record, make_example
 from efficientdet.dataset.image import ImageError, decode, read_header
+from efficientdet.dataset.rules import Rules
 from efficientdet.input.images import find_images, image_batches
 from efficientdet.input.pipeline import InputPipeline, preprocess
 from efficientdet.inspection import sheets
-from efficientdet.inspection.rules import Rules
 
 CONFIG = Config().override(
     {"image_size": "64x64", "jitter_min": 1.0, "jitter_max": 1.0, "input_rand_hflip": False}

@@ -35,11 +35,8 @@ def write_record(path: Path, boxes: Boxes) -> Path:
 def there_and_back(record: Path, boxes: Boxes, size: str, **augmentation) -> list[np.ndarray]:
     """For each image size [N, 4]: what the pipeline makes of the boxes, encoded and decoded."""
     config = Config.for_model("efficientdet-d0").override(
-        {
-            "image_size": size, "jitter_min": 1.0, "jitter_max": 1.0, "input_rand_hflip": False,
-            "max_instances_per_image": max(map(len, boxes.values())),
-        }
-    )  # fmt: skip
+        {"image_size": size, "jitter_min": 1.0, "jitter_max": 1.0, "input_rand_hflip": False}
+    )
     pipeline = InputPipeline(
         [record],
         config.override(augmentation),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -67,18 +68,22 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
     return found
 
 
+def _refuse(what: str) -> NoReturn:
+    raise UserError(what)
+
+
 def image_batches(
     paths: Sequence[Path | RecordImage],
     config: Config,
     batch_size: int,
-    on_unreadable: Callable[[str], None],
+    on_unreadable: Callable[[str], None] = _refuse,
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
     """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
     The last batch is filled up with rows that are not `valid`.
 
     Args:
-        on_unreadable: is told of each file that is no readable image, which is left out.
+        on_unreadable: is told of each file that is no readable image, which is left out; by default it is an error.
     """
     readable = _decoded(paths, on_unreadable)
     while chosen := list(islice(readable, batch_size)):

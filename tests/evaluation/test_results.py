@@ -67,13 +67,16 @@ def test_folders_are_kept_and_read_back(make_detections, tmp_path):
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.txt")) == [
         f"{name}.txt" for name in names
     ]
-    assert [truth.source_id for truth in read_label_folder(tmp_path)] == names
     folder = read_result_folder(tmp_path, names)
     assert (folder.missing, folder.unwanted) == ([], [])
     for one, other in zip(frames, folder.detections, strict=True):
         assert one.source_id == other.source_id
         np.testing.assert_allclose(one.boxes, other.boxes)
     assert read_result_folder(tmp_path, names[:2]).unwanted == ["drive1/000001.v2.txt"]
+    for name in names:
+        path = tmp_path / f"{name}.txt"
+        path.write_text(" ".join(path.read_text().split()[:15]))
+    assert [truth.source_id for truth in read_label_folder(tmp_path)] == names
 
 
 def test_the_ending_of_an_image_and_the_folders_of_an_absolute_path_go(make_detections, tmp_path):

@@ -18,10 +18,6 @@ from efficientdet.input.images import find_images, image_batches
 CONFIG = Config().override({"image_size": "128x64"})
 
 
-def no_bad(what: str) -> None:
-    raise AssertionError(what)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A KITTI root with three training images, a test image, and things that are no images."""
@@ -81,8 +77,8 @@ def test_the_images_inside_a_record(folder, record):
     found = find_images("out/val.record")
     assert [image.stem for image in found] == ["000009", "a/7", "000002"]
     assert str(found[2]) == "val.record, record 2 (000002)"
-    ((batch, originals),) = image_batches(found, CONFIG, 3, no_bad)
-    ((same, files),) = image_batches(find_images("training/*/000002.png"), CONFIG, 1, no_bad)
+    ((batch, originals),) = image_batches(found, CONFIG, 3)
+    ((same, files),) = image_batches(find_images("training/*/000002.png"), CONFIG, 1)
     np.testing.assert_array_equal(originals[0], files[0])
     np.testing.assert_array_equal(batch["images"][0], same["images"][0])
     (folder / "list.txt").write_text("7")
@@ -129,7 +125,7 @@ def test_nothing_found_is_one_clear_line(folder, pattern, image_list, named):
 
 def test_the_last_batch_is_filled_up(folder):
     paths = find_images("training")
-    (full, originals), (rest, (last,)) = image_batches(paths, CONFIG, 2, no_bad)
+    (full, originals), (rest, (last,)) = image_batches(paths, CONFIG, 2)
     assert full["valid"].all() and rest["valid"].tolist() == [True, False]
     assert rest["source_id"].tolist() == ["000002", ""]
     assert full["images"].shape == rest["images"].shape == (2, 64, 128, 3)
@@ -140,7 +136,7 @@ def test_the_last_batch_is_filled_up(folder):
 
 
 def test_a_small_last_image_is_not_mistaken_for_a_bigger_batch(folder):
-    ((batch, originals),) = image_batches(find_images("testing"), CONFIG, 3, no_bad)
+    ((batch, originals),) = image_batches(find_images("testing"), CONFIG, 3)
     assert batch["valid"].tolist() == [True, False, False] and len(originals) == 1
 
 
@@ -159,6 +155,8 @@ def test_a_file_that_is_no_image_is_named(folder, content):
         ["000002", ""],
     ]
     assert unreadable == [f"{path}: not a readable PNG or JPEG image"]
+    with pytest.raises(UserError, match="bad.png: not a readable PNG or JPEG image"):
+        next(image_batches([path], CONFIG, 1))
 
 
 @pytest.mark.parametrize("source_id", ["../x", "a/../../x", "a\0b", "a/", "x" * 300])
