@@ -83,7 +83,8 @@ def image_batches(
     The last batch is filled up with rows that are not `valid`.
 
     Args:
-        on_unreadable: is told of each file that is no readable image, which is left out; by default it is an error.
+        on_unreadable: is told of each file that is no readable image, which is left out; by default
+            it is an error.
     """
     readable = _decoded(paths, on_unreadable)
     while chosen := list(islice(readable, batch_size)):
