@@ -27,6 +27,7 @@ CROWDED = "more objects than max_instances_per_image"
 
 _EPSILON = 1e-5  # float32 rounding of x / width
 _MAX_ID = 2**31 - 1
+MAX_TEXT = 200  # letters of a class name
 _LINE_TOLERANCE_PX = 1.1  # the converter clips boxes by up to one pixel
 
 
@@ -96,6 +97,8 @@ def _check_schema(record: Record) -> Iterator[tuple[str, str]]:
         yield SCHEMA, problem
     if odd := set(record.is_crowd) - {0, 1}:
         yield SCHEMA, f"image/object/is_crowd is {min(odd)}, expected 0 or 1"
+    if (longest := max(map(len, record.texts), default=0)) > MAX_TEXT:
+        yield SCHEMA, f"image/object/class/text has {longest:,} letters, expected a name"
     if not record.problems:
         try:
             file_name(record.source_id)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from efficientdet.dataset.example import Annotation, Record
-from efficientdet.dataset.file_names import file_name
+from efficientdet.dataset.file_names import file_name, shown
 from efficientdet.dataset.image import ImageError, read_header
 from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.parallel import map_in_order
-from efficientdet.dataset.rules import Rules, place_name
+from efficientdet.dataset.rules import MAX_TEXT, Rules, place_name
 from efficientdet.dataset.shards import shard_problems
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
@@ -187,6 +187,7 @@ def _check_set(
         if not (record.width and record.height or record.problems):
             record.height, record.width = _size_of(record.encoded)
         record.encoded = b""  # not kept in memory until the end
+        record.texts = [shown(text, MAX_TEXT) for text in record.texts]  # numpy pads to the longest
         return place, record, problems
 
     total = one.manifest.num_examples if one.manifest and not sample else None

@@ -145,6 +145,7 @@ FAULTS = {
     "line class": (record_rules.LINE, {LINE: [b"Van 0 0 0 10 8 50 30 1 1 1 1 1 1 0"]}),
     "bad line": (record_rules.LINE, {LINE: [b"Car"]}),
     "text": (record_rules.SCHEMA, {"image_object_class_text": [b"\xff"]}),
+    "long text": (record_rules.SCHEMA, {"image_object_class_text": [b"x" * 10_000_000]}),
     "crowd": (record_rules.SCHEMA, {"image__object__is_crowd": [2]}),
     "two images": (record_rules.SCHEMA, {"image_encoded": [png(), png()]}),
     "no value": (record_rules.SCHEMA, {"image_encoded": []}),
