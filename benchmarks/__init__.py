@@ -1,0 +1,1 @@
+"""Measurements and long tests; each file says how it is run."""
