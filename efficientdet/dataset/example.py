@@ -129,6 +129,9 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         classes: int64 [N], 1..K, or 0 for an ignore region.
         is_crowd: int64 [N].
         class_text, label_lines: string [N]; empty strings where the record has none.
+
+    Raises:
+        tf.errors.InvalidArgumentError: a feature of another type, or lists of unequal lengths.
     """
     scalars = {"height": 0, "width": 0, "source_id": ""}
     lists = (*_ALIGNED, "text", "is_crowd", "line")
@@ -142,8 +145,15 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     parsed = tf.io.parse_single_example(serialized, features)
     values = {name: parsed[_OBJECT[name][0]] for name in lists}
 
+    count = tf.size(values["label"])
+    for name in lists:
+        key, short = _OBJECT[name][0], tf.size(values[name])
+        one_length = (short == count) | (tf.constant(name not in _ALIGNED) & (short == 0))
+        what = f"{key} and {_OBJECT['label'][0]} are not of one length:"
+        tf.debugging.Assert(one_length, [what, short, count])
+
     def or_default(name: str, default: Any) -> tf.Tensor:
-        empty = tf.fill(tf.shape(values["label"]), default)
+        empty = tf.fill([count], default)
         return tf.cond(tf.size(values[name]) > 0, lambda: values[name], lambda: empty)
 
     return {

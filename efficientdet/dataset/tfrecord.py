@@ -71,7 +71,8 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
     """The serialized examples of one file, checksums verified, at most `limit` of them.
 
     Raises:
-        UserError: a damaged or cut-off record, by number; what follows it cannot be read.
+        UserError: a damaged or cut-off record, by number; what follows it cannot be read. Or bytes
+            after the last one.
     """
     records = iter(tf.data.TFRecordDataset(str(path), buffer_size=8 << 20).as_numpy_iterator())
     offset = _HEADER_BYTES
@@ -79,6 +80,10 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
         try:
             serialized = next(records)
         except StopIteration:
+            if surplus := path.stat().st_size + _HEADER_BYTES - offset:
+                raise UserError(
+                    f"{path.name}: {surplus} bytes after the last record; convert again"
+                ) from None
             return
         except tf.errors.DataLossError as error:
             cut = "truncated" in error.message

@@ -48,6 +48,13 @@ def touch(folder, *names):
     return folder
 
 
+def test_bytes_after_the_last_record_are_told(tmp_path):
+    path = write(tmp_path / "a.record", make_example(b"x", HEADER, "1", [CAR]))
+    path.write_bytes(path.read_bytes() + b"12345678")
+    with pytest.raises(UserError, match="a.record: 8 bytes after the last record"):
+        list(tfrecord.read_records(path))
+
+
 def test_patterns_are_globs_lists_and_shards(tmp_path):
     touch(tmp_path, "b.record", "a.record", "a.record.manifest.json", "c[1].record")
     touch(tmp_path, *(f"t.record-0000{i}-of-00003" for i in range(3)))

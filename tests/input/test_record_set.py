@@ -63,6 +63,20 @@ def test_several_records_are_merged(folder: Path) -> None:
         assert [path.name for path in records.files] == ["a.record", "b.record"]
 
 
+@pytest.mark.parametrize("key", ["is_crowd", "class/text", "bbox/ymax"])
+def test_lists_of_unequal_length_are_told_by_name(folder: Path, key: str) -> None:
+    write(folder / "train.record", [2], label_map=None)
+    (raw,) = tf.data.TFRecordDataset("train.record").as_numpy_iterator()
+    example = tf.train.Example.FromString(raw)
+    feature = example.features.feature[f"image/object/{key}"]
+    values = getattr(feature, feature.WhichOneof("kind")).value
+    values.append(values[0])
+    with tf.io.TFRecordWriter("train.record") as writer:
+        writer.write(example.SerializeToString())
+    with pytest.raises(UserError, match=f"image/object/{key} and image/object/class/label are not"):
+        RecordSet.open("train.record")
+
+
 def test_without_a_manifest_the_records_are_counted(folder: Path, said) -> None:
     write(folder / "other.record", [0, 4], label_map=None)
     records = RecordSet.open("other.record")
