@@ -29,6 +29,7 @@ _MARKS = (
     ("efficientdet.training.train_step", "TrainStep", "__call__"),
     ("efficientdet.inference.detector", "Detector", "evaluate"),
     ("efficientdet.inference.detector", "Detector", "detect"),
+    ("efficientdet.inference.detector", "Detector", "_run"),
 )
 _fork = multiprocessing.get_context("fork")
 

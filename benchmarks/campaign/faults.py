@@ -93,8 +93,8 @@ def memory(chance: Random, scene: Scene, folder: Path) -> None:
         raise Skip("no command that computes")
     name = chance.choice(able)
     name, work = _copy(chance, scene, folder / "work", name)
-    marks = {"train": ("TrainStep.__call__", "Detector.evaluate"), "predict": ("Detector.detect",)}
-    event = chance.choice(marks.get(name, ("Detector.evaluate",)))
+    steps = ("TrainStep.__call__", "Detector._run") if name == "train" else ("Detector._run",)
+    event = chance.choice(steps)
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     times = chance.choice((1, 1, 99))
     fault = _Fault(event, chance.randrange(2), error, lasts=times > 1)

@@ -113,9 +113,7 @@ class Detector:
             part = {key: np.asarray(value)[rows] for key, value in batch.items()}
             size = len(part["images"])
             try:
-                result = compiled(*self.values, *(part[key] for key in keys))
-                # JAX reports an error no sooner than this.
-                result = keras.tree.map_structure(ops.convert_to_numpy, result)
+                result = self._run(compiled, [part[key] for key in keys])
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
@@ -123,6 +121,10 @@ class Detector:
                 continue
             yield part, result
             done += size
+
+    def _run(self, compiled: Callable[..., Any], inputs: list[np.ndarray]) -> Any:
+        """What `compiled` returns, as numpy: JAX reports an error no sooner than then."""
+        return keras.tree.map_structure(ops.convert_to_numpy, compiled(*self.values, *inputs))
 
     def _halve(self, size: int) -> None:
         if size == 1:
