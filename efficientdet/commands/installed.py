@@ -9,6 +9,7 @@ REQUIRED = {
     "tensorflow": "tensorflow",
     "keras": "keras",
     "numpy": "numpy",
+    "google_crc32c": "google-crc32c",
     "PIL": "Pillow",
     "absl": "absl-py",
     "yaml": "PyYAML",
