@@ -1,5 +1,7 @@
 """--help and a wrong command line are answered before TensorFlow and its like are imported."""
 
+import contextlib
+import importlib
 import os
 import re
 import subprocess
@@ -7,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from efficientdet.console import console
 
 ROOT = Path(__file__).parents[1]
 SLOW = {
@@ -87,3 +91,15 @@ def test_a_missing_input_is_told_at_once(command, tmp_path):
     assert "Traceback" not in text
     assert slow <= {"PIL"}  # the converter's, which looks for frames with it
     assert not (tmp_path / "run").exists()
+
+
+def test_a_terminal_is_told_what_takes_so_long(monkeypatch):
+    said = []
+
+    def status(text: str) -> contextlib.AbstractContextManager:
+        said.append(text)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(console, "status", status)
+    importlib.reload(importlib.import_module("efficientdet.commands.quiet_tensorflow"))
+    assert said[-1] == "loading TensorFlow"

@@ -9,7 +9,6 @@ REQUIRED = {
     "tensorflow": "tensorflow",
     "keras": "keras",
     "numpy": "numpy",
-    "google_crc32c": "google-crc32c",
     "PIL": "Pillow",
     "absl": "absl-py",
     "yaml": "PyYAML",
@@ -18,6 +17,7 @@ REQUIRED = {
     "rich": "rich",
     "matplotlib": "matplotlib",
     "jinja2": "Jinja2",
+    "google_crc32c": "google-crc32c",
 }
 
 _missing = [name for module, name in REQUIRED.items() if find_spec(module) is None]
