@@ -17,12 +17,10 @@ Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfreco
 
 from pathlib import Path
 
-from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet.dataset import convert, options, splits
-from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.selection import select_frames
+from efficientdet.dataset import options, splits
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -64,6 +62,10 @@ def main() -> None:
             raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     if FLAGS.verify and (FLAGS.overwrite or FLAGS.dry_run):
         raise UsageError("--verify excludes --overwrite and --dry_run: it compares what is there")
+    from efficientdet.dataset import convert
+    from efficientdet.dataset.label_map import LabelMap
+    from efficientdet.dataset.selection import select_frames
+
     chosen = options.Options(
         subset=FLAGS.subset,
         split=FLAGS.split,
@@ -83,6 +85,8 @@ def main() -> None:
     selection = select_frames(Path(FLAGS.kitti_root), chosen)
     for note in selection.notes:
         print(f"note: {note}")
+    if FLAGS.verify_images:  # TensorFlow decides what decodes; nothing else here needs it
+        from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
         print("dry run, nothing is written:")
         print(convert.dry_run(selection, label_map, chosen, FLAGS.num_workers).summary())

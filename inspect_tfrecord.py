@@ -12,17 +12,13 @@ AutoML's scripts, too.
 
 from pathlib import Path
 
-from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
-from rich.console import Console
 
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
-from efficientdet.inspection import checks
-from efficientdet.inspection import report as data_report
-from efficientdet.inspection.anchor_report import anchor_rows
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Records: paths or globs, with commas; shards are found.")
@@ -46,9 +42,19 @@ def main() -> None:
     if not FLAGS.input:
         raise UsageError("--input is missing: the records to look at, e.g. train.record")
     config = Config.for_model(FLAGS.model_name).override(parse_hparams(FLAGS.hparams))
+    files = expand_pattern(FLAGS.input)
+    label_map = LabelMap.read(FLAGS.label_map_path) if FLAGS.label_map_path else None
+    # These take seconds to import: --help, bad flags and missing files should not.
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
+    from rich.console import Console
+
+    from efficientdet.inspection import checks
+    from efficientdet.inspection import report as data_report
+    from efficientdet.inspection.anchor_report import anchor_rows
+
     report = checks.check_records(
-        expand_pattern(FLAGS.input),
-        LabelMap.read(FLAGS.label_map_path) if FLAGS.label_map_path else None,
+        files,
+        label_map,
         max_instances=FLAGS.max_instances or config.max_instances_per_image,
         decode_images=not FLAGS.no_decode,
         sample=FLAGS.sample,

@@ -15,19 +15,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from efficientdet.commands import runner  # before TensorFlow
-
-# isort: split
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from efficientdet.dataset.convert import convert
 from efficientdet.dataset.kitti import find_frames
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
-from efficientdet.dataset.selection import select_frames
-from efficientdet.inspection.checks import check_records
 
 KITTI_ROOT = flags.DEFINE_string("kitti_root", None, "Folder that holds training/.", required=True)
 REPEAT = flags.DEFINE_integer("repeat", 1, "Copies of each frame.", lower_bound=1)
@@ -51,6 +46,11 @@ def copy_frames(source: Path, root: Path, repeat: int) -> None:
 
 
 def measure(root: Path, folder: Path) -> None:
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
+    from efficientdet.dataset.convert import convert
+    from efficientdet.dataset.selection import select_frames
+    from efficientdet.inspection.checks import check_records
+
     files = list((root / "training" / "image_2").iterdir())
     megabytes = sum(path.stat().st_size for path in files) / 1e6
     options, record = Options(subset="all"), folder / "all.record"

@@ -18,8 +18,6 @@ from rich.table import Table
 from efficientdet.commands import runner
 from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.evaluation import bootstrap, coco, kitti
-from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 
 FRAMES = flags.DEFINE_integer("frames", 3769, "How many frames.", lower_bound=1)
@@ -30,6 +28,9 @@ SHARES = (0.69, 0.07, 0.03, 0.11, 0.01, 0.04, 0.01, 0.04)  # of KITTI's objects,
 
 
 def main() -> None:
+    from efficientdet.evaluation import bootstrap, coco, kitti
+    from efficientdet.evaluation.evaluate import evaluate
+
     random = np.random.default_rng(SEED.value)
     label_map = LabelMap.kitti()
     frames = [make_frame(random, f"{i:06d}") for i in range(FRAMES.value)]

@@ -11,17 +11,13 @@ import os
 import resource
 import time
 
-from efficientdet.commands import runner  # before TensorFlow
-
-# isort: split
-import tensorflow as tf
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.tfrecord import expand_pattern
-from efficientdet.input.pipeline import InputPipeline
 
 INPUT = flags.DEFINE_string("input", None, "TFRecord files of training images.", required=True)
 SIZES = flags.DEFINE_list("sizes", ["512", "1280x384"], "Input sizes, `512` or width x height.")
@@ -42,6 +38,9 @@ STEPS = {
 
 def main() -> None:
     config = Config.for_model("efficientdet-d0").override(parse_hparams(HPARAMS.value))
+    expand_pattern(INPUT.value)
+    from efficientdet.commands import quiet_tensorflow  # noqa: F401
+
     table = Table(title=f"images/s, batch {BATCH_SIZE.value}, {os.cpu_count()} cores")
     table.add_column("mode")
     for size in SIZES.value:
@@ -58,6 +57,10 @@ def main() -> None:
 
 
 def images_per_second(config: Config, *, training: bool) -> float:
+    import tensorflow as tf
+
+    from efficientdet.input.pipeline import InputPipeline
+
     pipeline = InputPipeline(
         expand_pattern(INPUT.value),
         config,

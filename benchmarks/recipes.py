@@ -19,21 +19,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cpu_only import ENVIRONMENT  # isort: skip
-from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 import yaml
 from absl import flags
-from recipe_report import RecipeReport, Run
 
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config, flatten, parse_hparams
+from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
-from efficientdet.input.record_set import RecordSet
-from efficientdet.inspection import checks
-from efficientdet.inspection.anchor_report import anchor_rows
-from efficientdet.run.checkpoints import CheckpointManager
+
+if TYPE_CHECKING:
+    from recipe_report import RecipeReport
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = flags.DEFINE_string("train_file_pattern", None, "Training records.", required=True)
@@ -134,6 +133,10 @@ def main() -> None:
     if unknown := set(CHOSEN.value or ()) - set(by_name):
         raise UsageError(f"--arms={min(unknown)}: expected some of {', '.join(by_name)}")
     arms = [by_name[name] for name in CHOSEN.value or by_name]
+    for pattern in (TRAIN.value, VAL.value):
+        expand_pattern(pattern)
+    from efficientdet.commands import quiet_tensorflow  # noqa: F401
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a child is told, too
     Path(WORK_DIR.value).mkdir(parents=True, exist_ok=True)
     with (Path(WORK_DIR.value) / ".lock").open("w") as lock:
@@ -151,8 +154,12 @@ def main() -> None:
     print(f"written to {WORK_DIR.value}: recipes.md, curves.png, before_after_*.png")
 
 
-def report() -> RecipeReport:
+def report() -> "RecipeReport":
     """Of all arms, as far as they are."""
+    from recipe_report import RecipeReport, Run
+
+    from efficientdet.input.record_set import RecordSet
+
     runs = [Run(arm.name, arm.title, arm.folder, arm.is_finished) for arm in ARMS]
     return RecipeReport(runs, COMPARISONS, RecordSet.open(VAL.value), BATCH_SIZE.value)
 
@@ -187,6 +194,10 @@ def hparams_of(arm: Arm) -> dict[str, Any]:
 
 def fitted_anchors(size: str) -> dict[str, Any]:
     """The anchors that the inspector proposes for the training records at this input."""
+    from efficientdet.input.record_set import RecordSet
+    from efficientdet.inspection import checks
+    from efficientdet.inspection.anchor_report import anchor_rows
+
     files = RecordSet.open(TRAIN.value).files
     objects = checks.check_records(files, decode_images=False).sets[0].statistics.objects
     config = Config.for_model(MODEL.value)
@@ -199,6 +210,8 @@ def train(arm: Arm, hparams: Mapping[str, Any], lock: int) -> None:
     Raises:
         UserError: it failed, or the folder holds an arm that was begun with other settings.
     """
+    from efficientdet.run.checkpoints import CheckpointManager
+
     folder, settings = arm.folder, arm.folder / "arm.yaml"
     begun = {
         "model_name": MODEL.value,

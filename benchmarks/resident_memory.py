@@ -11,12 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from efficientdet.commands import runner
-from efficientdet.run.metrics_log import MetricsLog
-from efficientdet.synthetic.scenes import render_set
-
-# isort: split
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
+
+from efficientdet.run.metrics_log import MetricsLog
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = flags.DEFINE_integer("epochs", 10, "Epochs, each with its evaluation.", lower_bound=2)
@@ -30,6 +28,8 @@ HPARAMS = flags.DEFINE_string(
 
 
 def main() -> None:
+    from efficientdet.synthetic.scenes import render_set
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         render_set(folder, FRAMES.value)

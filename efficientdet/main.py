@@ -120,7 +120,8 @@ automl_names.define_flags()
 def main() -> None:
     """Checks the flags and hands over."""
     overrides = _check_flags()
-    # TensorFlow takes seconds to import: --help and bad flags should not.
+    _check_files()
+    # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet import backend
 
@@ -180,6 +181,19 @@ def _check_flags() -> dict:
     overrides = _overrides()
     Config.for_model(FLAGS.model_name or "efficientdet-d1").override(overrides)
     return overrides
+
+
+def _check_files() -> None:
+    """Looks whether there are the records, and the checkpoint that is to be evaluated."""
+    from efficientdet.dataset.tfrecord import expand_pattern
+    from efficientdet.run.checkpoints import newest_checkpoint
+
+    if FLAGS.mode != "eval":
+        expand_pattern(FLAGS.train_file_pattern)
+    if FLAGS.mode != "train":
+        expand_pattern(FLAGS.val_file_pattern)
+    if FLAGS.mode == "eval" and not (FLAGS.ckpt or FLAGS.watch or FLAGS.self_check):
+        newest_checkpoint(Path(FLAGS.model_dir), to="evaluate")
 
 
 def _overrides() -> dict:

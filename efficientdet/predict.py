@@ -18,6 +18,7 @@ if not __package__:  # typed by path: the package is found where it lies, instal
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
+from efficientdet.config import parse_hparams
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
@@ -48,12 +49,19 @@ def main() -> None:
     for name in ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
+    hparams = parse_hparams(FLAGS.hparams)
+    ckpt = FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None)
+    from efficientdet.input.images import require_images
+    from efficientdet.run.checkpoints import newest_checkpoint
+
+    if not ckpt:
+        newest_checkpoint(Path(FLAGS.model_dir), to="predict with")
+    require_images(FLAGS.images)
+    # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
-    from efficientdet.config import parse_hparams
     from efficientdet.inference.prediction import PredictOptions, predict
 
-    ckpt = FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None)
-    predict(runner.options(PredictOptions, hparams=parse_hparams(FLAGS.hparams), ckpt=ckpt))
+    predict(runner.options(PredictOptions, hparams=hparams, ckpt=ckpt))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError, one_line
 
 DATA_SUFFIX = ".data-00000-of-00001"
@@ -40,6 +38,8 @@ def write_bundle(prefix: str | os.PathLike[str], arrays: Mapping[str, np.ndarray
     Raises:
         UserError: the disk refused (full, read-only).
     """
+    from efficientdet.tensorflow_device import tf
+
     prefix = Path(prefix)
     folder = prefix.with_name(f".{prefix.name}.{os.getpid()}.tmp")
     names = sorted(arrays)
@@ -69,6 +69,8 @@ def read_entry(prefix: str | os.PathLike[str], name: str) -> Any | None:
     Raises:
         UserError: no such bundle, or a damaged one.
     """
+    from efficientdet.tensorflow_device import tf
+
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return reader.get_tensor(name) if reader.has_tensor(name) else None
@@ -84,6 +86,8 @@ def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         DamagedCheckpoint: a checksum, the index or the length is wrong, or the data file is gone.
         UserError: no such bundle, or it could not be read for another reason, which may pass.
     """
+    from efficientdet.tensorflow_device import tf
+
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
@@ -98,6 +102,8 @@ def _is_damaged(prefix: Path, error: Exception) -> bool:
 
     TensorFlow tells them apart by the message alone.
     """
+    from efficientdet.tensorflow_device import tf
+
     says_so = isinstance(error, tf.errors.DataLossError) or _DAMAGE.search(str(error))
     try:
         files = [file for file in prefix.parent.iterdir() if file.stem == prefix.name]

@@ -7,18 +7,19 @@ Says on which device it ran. Exit code 1, with the library's own error, if it ca
 
 import time
 
-from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
-
-import numpy as np
-
-from efficientdet import backend
+from efficientdet.commands import runner
 from efficientdet.config import Config
 from efficientdet.errors import UserError
-from efficientdet.training.engine import TrainingEngine
 
 
 def main() -> None:
     """Does two steps, so that the second one's time is without the compilation."""
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
+    import numpy as np
+
+    from efficientdet import backend
+    from efficientdet.training.engine import TrainingEngine
+
     overrides = {"image_size": "256x128", "num_classes": 3, "is_training_bn": True}
     engine = TrainingEngine(Config.for_model("efficientdet-d0").override(overrides))
     batch = {

@@ -17,6 +17,7 @@ REQUIRED = {
     "rich": "rich",
     "matplotlib": "matplotlib",
     "jinja2": "Jinja2",
+    "google_crc32c": "google-crc32c",
 }
 
 _missing = [name for module, name in REQUIRED.items() if find_spec(module) is None]

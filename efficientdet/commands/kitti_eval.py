@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 from rich.console import Console
 
 from efficientdet.atomic import atomic_open
-from efficientdet.commands import runner
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.errors import UsageError, UserError
-from efficientdet.evaluation import kitti
-from efficientdet.evaluation.evaluate import kitti_metrics, kitti_table
 from efficientdet.evaluation.folders import (
     CLASS_NAMES,
     ResultFolder,
@@ -26,7 +24,6 @@ from efficientdet.evaluation.folders import (
     read_result_folder,
 )
 from efficientdet.evaluation.frames import FrameTruth
-from efficientdet.evaluation.self_check import check_table, self_check
 
 _LABELS = flags.DEFINE_string("labels", None, "Folder of label files, such as training/label_2.")
 _RESULTS = flags.DEFINE_string(
@@ -59,6 +56,8 @@ def main() -> None:
 
 
 def _check(truths: Sequence[FrameTruth], console: Console) -> None:
+    from efficientdet.evaluation.self_check import check_table, self_check
+
     checks = self_check(truths, LabelMap.kitti())
     console.print(check_table(checks))
     if wrong := [check.name for check in checks if not check.passed]:
@@ -66,6 +65,9 @@ def _check(truths: Sequence[FrameTruth], console: Console) -> None:
 
 
 def _judge(truths: Sequence[FrameTruth], results: ResultFolder, console: Console) -> None:
+    from efficientdet.evaluation import kitti
+    from efficientdet.evaluation.evaluate import kitti_metrics, kitti_table
+
     curves = kitti.evaluate(truths, results.detections, CLASS_NAMES)
     console.print(kitti_table(curves))
     found = Counter(int(i) for frame in results.detections for i in frame.classes)

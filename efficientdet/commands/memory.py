@@ -95,6 +95,9 @@ def _measured(config: Config, batch_sizes: Sequence[int]) -> list[str]:
 
 def _measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float] | None]:
     """In a process of its own."""
+    from efficientdet.console import console
+
+    console.quiet = True  # the terminal is that of the process that waits
     _import_tensorflow_quietly()
     from efficientdet.training.memory import measure
 

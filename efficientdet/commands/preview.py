@@ -9,17 +9,14 @@ The samples are the first ones of the run that has the same seed.
 from collections.abc import Sequence
 from pathlib import Path
 
-from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
-
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 import numpy as np
 from absl import flags
 
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
-from efficientdet.input.pipeline import InputPipeline, to_pixels
-from efficientdet.input.record_set import RecordSet
-from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes, save_image, sheet
+from efficientdet.dataset.tfrecord import expand_pattern
 
 
 def draw_samples(
@@ -30,6 +27,9 @@ def draw_samples(
     Raises:
         UserError: see `InputPipeline`; fewer records than `num_images` give fewer samples.
     """
+    from efficientdet.input.pipeline import InputPipeline
+    from efficientdet.visualize.drawing import sheet
+
     manifest = Manifest.read(files)
     label_map = manifest.label_map if manifest else LabelMap.kitti()
     pipeline = InputPipeline(
@@ -49,6 +49,9 @@ def draw_samples(
 
 def _picture(batch: dict[str, np.ndarray], config: Config, label_map: LabelMap) -> np.ndarray:
     """The one image of a batch in its own colours, boxes drawn."""
+    from efficientdet.input.pipeline import to_pixels
+    from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes
+
     image = to_pixels(batch["images"][0], config)
     boxes, classes = batch["boxes"][0][:, [1, 0, 3, 2]], batch["classes"][0]
     image = draw_boxes(image, boxes[classes < 0], colours=IGNORED, dashed=True)
@@ -66,6 +69,12 @@ def main() -> None:
     """Draws what the flags ask for, and says where it is."""
     values = flags.FLAGS
     config = Config.for_model(values.model_name).override(parse_hparams(values.hparams))
+    expand_pattern(values.input)
+    # These take seconds to import: --help, bad flags and missing files should not.
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
+    from efficientdet.input.record_set import RecordSet
+    from efficientdet.visualize.drawing import save_image
+
     records = RecordSet.open(values.input)
     records.require_at_most(config.max_instances_per_image)
     save_image(draw_samples(records.files, config, num_images=values.num_images), values.output)

@@ -9,11 +9,11 @@ from the same geometry as the picture.
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet.synthetic.scenes import render_set
-
 
 def main() -> None:
     """Renders the set that the flags describe."""
+    from efficientdet.synthetic.scenes import render_set
+
     values = flags.FLAGS
     render_set(values.output_dir, values.num_frames, values.seed)
     print(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")

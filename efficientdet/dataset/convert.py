@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 import efficientdet
 from efficientdet.atomic import remove_stale
 from efficientdet.dataset.frame_conversion import Converted, convert_frame
@@ -25,7 +23,7 @@ from efficientdet.dataset.selection import Selection
 from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, base_path, read_records
-from efficientdet.errors import UsageError, UserError, one_line
+from efficientdet.errors import UsageError, UserError
 from efficientdet.progress import meter
 
 MAX_PRINTED_ERRORS = 20
@@ -78,10 +76,9 @@ def convert(
                 _remove_old(output, keep={shard.name for shard in manifest.shards})
         manifest.inputs_sha256 = fingerprint
         manifest.write(output)
-    except (OSError, tf.errors.OpError) as error:
-        where = getattr(error, "filename", None) or output
-        why = getattr(error, "strerror", None) or one_line(error)
-        raise UserError(f"{where}: cannot be written: {why}") from None
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"{error.filename or output}: cannot be written: {why}") from None
     return None if old else manifest
 
 

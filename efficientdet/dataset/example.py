@@ -8,15 +8,17 @@ each object stands in `image/object/kitti/label_line`.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
+from efficientdet.dataset.example_message import Example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.errors import one_line
+
+if TYPE_CHECKING:  # it takes seconds to load, and the converter does without
+    import tensorflow as tf
 
 SIDES = ("xmin", "xmax", "ymin", "ymax")
 # What is stored: name here -> (key, type). One value an image, then one value an object.
@@ -108,15 +110,17 @@ def make_example(
         side: [item.box[i] / size[i % 2] for item in annotations]
         for side, i in zip(SIDES, (0, 2, 1, 3), strict=True)
     }
-    features = {key: _feature([image[name]], kind) for name, (key, kind) in _IMAGE.items()}
+    example = Example()
+    features = example.features.feature
+    for name, (key, kind) in _IMAGE.items():
+        _fill(features[key], [image[name]], kind)
     for name, (key, kind) in _OBJECT.items():
         values = boxes[name] if name in boxes else [getattr(item, name) for item in annotations]
-        features[key] = _feature(values, kind)
-    example = tf.train.Example(features=tf.train.Features(feature=features))
+        _fill(features[key], values, kind)
     return example.SerializeToString(deterministic=True)  # a map has no order of its own
 
 
-def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse_example(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
     """One serialized example as tensors; made for `tf.data.Dataset.map`.
 
     Also reads the records of the TF Object Detection API's and AutoML's scripts.
@@ -133,6 +137,8 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     Raises:
         tf.errors.InvalidArgumentError: a feature of another type, or lists of unequal lengths.
     """
+    from efficientdet.tensorflow_device import tf
+
     scalars = {"height": 0, "width": 0, "source_id": ""}
     lists = (*_ALIGNED, "text", "is_crowd", "line")
     types = {"bytes": tf.string, "float": tf.float32, "int64": tf.int64}
@@ -152,7 +158,7 @@ def parse_example(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         what = f"{key} and {_OBJECT['label'][0]} are not of one length:"
         tf.debugging.Assert(one_length, [what, short, count])
 
-    def or_default(name: str, default: Any) -> tf.Tensor:
+    def or_default(name: str, default: Any) -> "tf.Tensor":
         empty = tf.fill([count], default)
         return tf.cond(tf.size(values[name]) > 0, lambda: values[name], lambda: empty)
 
@@ -199,7 +205,7 @@ class Record:
     def parse(cls, serialized: bytes) -> "Record":
         """Reads a serialized tf.train.Example; never raises on bad content."""
         try:
-            example = tf.train.Example.FromString(serialized)
+            example = Example.FromString(serialized)
         except DecodeError:
             return cls(problems=["not a tf.train.Example"])
         example.DiscardUnknownFields()
@@ -262,6 +268,8 @@ def _parser_problems(serialized: bytes) -> Iterator[str]:
     It costs ten times as much as the rest, and reads plainly written examples just as protobuf
     does; so it is asked about others alone.
     """
+    from efficientdet.tensorflow_device import tf
+
     try:
         parse_example(tf.constant(serialized))
     except tf.errors.OpError as error:
@@ -292,13 +300,15 @@ def _kind_of(features: Mapping, key: str) -> str | None:
     return found and found.removesuffix("_list")
 
 
-def _feature(values: Iterable[Any], kind: str) -> tf.train.Feature:
+def _fill(feature: Message, values: Iterable[Any], kind: str) -> None:
+    """Gives a feature the list of its kind, also where that is empty."""
     if kind == "bytes":
-        encoded = [value.encode() if isinstance(value, str) else value for value in values]
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
-    if kind == "float":
-        return tf.train.Feature(float_list=tf.train.FloatList(value=list(values)))
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value) for value in values]))
+        values = [value.encode() if isinstance(value, str) else value for value in values]
+    elif kind == "int64":
+        values = map(int, values)
+    stored = getattr(feature, f"{kind}_list")
+    stored.SetInParent()
+    stored.value.extend(values)
 
 
 def _text(value: bytes | None) -> str:

@@ -3,13 +3,15 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
-from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import one_line
+
+if TYPE_CHECKING:  # it takes seconds to load, and headers are read without
+    import tensorflow as tf
 
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
@@ -60,7 +62,7 @@ def read_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
-def decode_tensor(encoded: tf.Tensor) -> tf.Tensor:
+def decode_tensor(encoded: "tf.Tensor") -> "tf.Tensor":
     """The pixels of a PNG or JPEG, uint8 [H, W, 3] RGB: the one place where bytes become pixels.
 
     Training (inside tf.data), evaluation, prediction and every picture go through it, because
@@ -68,6 +70,8 @@ def decode_tensor(encoded: tf.Tensor) -> tf.Tensor:
     Of 16 bits the upper eight stay; a palette is looked up, grey is repeated, alpha is dropped.
     Pixels stay as they are stored: an EXIF orientation turns nothing, as no box would turn with it.
     """
+    from efficientdet.tensorflow_device import tf
+
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
@@ -79,6 +83,8 @@ def decode(encoded: bytes) -> np.ndarray:
     """
     if not encoded.startswith(_BEGINNINGS):  # TensorFlow would read others too
         raise ImageError("neither a PNG nor a JPEG image")
+    from efficientdet.tensorflow_device import tf
+
     try:
         return decode_tensor(encoded).numpy()
     except tf.errors.OpError as error:

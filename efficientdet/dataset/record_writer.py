@@ -6,11 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from efficientdet.atomic import atomic_path
 from efficientdet.dataset.manifest import Shard
-from efficientdet.dataset.tfrecord import shard_paths
+from efficientdet.dataset.tfrecord import shard_paths, write_record
 from efficientdet.errors import UsageError
 from efficientdet.progress import meter
 
@@ -29,9 +27,7 @@ class RecordWriter:
     def __enter__(self) -> "RecordWriter":
         with ExitStack() as stack:
             self._temporary = [stack.enter_context(atomic_path(path)) for path in self._paths]
-            self._files = [
-                stack.enter_context(tf.io.TFRecordWriter(str(path))) for path in self._temporary
-            ]
+            self._files = [stack.enter_context(path.open("wb")) for path in self._temporary]
             self._stack = stack.pop_all()
         return self
 
@@ -41,7 +37,7 @@ class RecordWriter:
     def write(self, index: int, example: bytes) -> None:
         """Appends the example of frame `index`; frames stand in the shards in order."""
         shard = bisect(self._starts, index)
-        self._files[shard].write(example)
+        write_record(self._files[shard], example)
         self._counts[shard] += 1
 
     def finish(self) -> list[Shard]:

@@ -1,15 +1,21 @@
-"""TFRecord files: the shards that a pattern names, and the records in them."""
+"""TFRecord files: the shards that a pattern names, and the records in them.
+
+Without TensorFlow, which takes seconds to load: a record is a length and the data, each with its
+CRC-32C.
+"""
 
 import glob
 import itertools
+import os
 import re
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import tensorflow as tf
+import google_crc32c
 
-from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
@@ -71,26 +77,27 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
     """The serialized examples of one file, checksums verified, at most `limit` of them.
 
     Raises:
-        UserError: a damaged or cut-off record, by number; what follows it cannot be read. Or bytes
-            after the last one.
+        UserError: a damaged or cut-off record, by number; what follows it cannot be read.
     """
-    records = iter(tf.data.TFRecordDataset(str(path), buffer_size=8 << 20).as_numpy_iterator())
-    offset = _HEADER_BYTES
-    for index in range(limit) if limit else itertools.count():
-        try:
-            serialized = next(records)
-        except StopIteration:
-            if surplus := path.stat().st_size + _HEADER_BYTES - offset:
-                raise UserError(
-                    f"{path.name}: {surplus} bytes after the last record; convert again"
-                ) from None
-            return
-        except tf.errors.DataLossError as error:
-            cut = "truncated" in error.message
-            what = "the file ends inside it" if cut else "its checksum does not match"
-            raise UserError(f"{path.name}, record {index}: {what}; convert again") from None
-        yield Place(path, index, offset, len(serialized)), serialized
-        offset += len(serialized) + _FOOTER_BYTES + _HEADER_BYTES
+    with path.open("rb") as file:
+        size, start = os.fstat(file.fileno()).st_size, 0
+        for index in range(limit) if limit else itertools.count():
+            if start == size:
+                return
+            try:
+                serialized = _read_record(file, size - start)
+            except ValueError as error:
+                raise UserError(f"{path.name}, record {index}: {error}; convert again") from None
+            yield Place(path, index, start + _HEADER_BYTES, len(serialized)), serialized
+            start += _HEADER_BYTES + len(serialized) + _FOOTER_BYTES
+
+
+def write_record(file: BinaryIO, serialized: bytes) -> None:
+    """Appends one record, as TensorFlow's writer does."""
+    length = struct.pack("<Q", len(serialized))
+    file.write(length + _checksum(length))
+    file.write(serialized)
+    file.write(_checksum(serialized))
 
 
 def base_path(record: Path) -> Path:
@@ -106,6 +113,32 @@ def shard_paths(record: Path, num_shards: int) -> list[Path]:
         record.with_name(f"{record.name}-{index:05d}-of-{num_shards:05d}")
         for index in range(num_shards)
     ]
+
+
+def _read_record(file: BinaryIO, left: int) -> bytes:
+    """The record at the file's position, of which the file has `left` bytes from there on.
+
+    Raises:
+        ValueError: cut off, or damaged.
+    """
+    header = file.read(_HEADER_BYTES)
+    length, checksum = header[:8], header[8:]
+    if len(header) == _HEADER_BYTES:
+        if checksum != _checksum(length):
+            raise ValueError("its checksum does not match")
+        (count,) = struct.unpack("<Q", length)
+        if _HEADER_BYTES + count + _FOOTER_BYTES <= left:
+            serialized = file.read(count)
+            if file.read(_FOOTER_BYTES) != _checksum(serialized):
+                raise ValueError("its checksum does not match")
+            return serialized
+    raise ValueError("the file ends inside it")
+
+
+def _checksum(data: bytes) -> bytes:
+    """CRC-32C, turned by 15 bits and moved, so that a CRC of data that holds CRCs is a good one."""
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _match(pattern: str) -> list[Path]:

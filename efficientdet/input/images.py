@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.dataset.example import Record
@@ -20,7 +19,6 @@ from efficientdet.dataset.shards import require_shards
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
-from efficientdet.input.pipeline import preprocess
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-of-00004, *.tfrecord
@@ -45,6 +43,17 @@ class RecordImage:
         return Record.parse(self.place.read()).encoded
 
 
+def require_images(pattern: str) -> None:
+    """Raises UserError where `pattern` names nothing at all; at once, as it reads no record."""
+    for part in filter(None, map(str.strip, pattern.split(","))):
+        if _is_record(part):
+            expand_pattern(part)
+            return
+        if _image_files(part):
+            return
+    raise _nothing(pattern)
+
+
 def find_images(pattern: str, image_list: str | None = None) -> list[Path | RecordImage]:
     """The images of files, globs, folders (a KITTI root too) and records, named by commas.
 
@@ -62,9 +71,7 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
         found = [path for path in found if Path(path.stem).name in wanted]
     if not found:
         among = f" of those that {image_list} lists" if image_list else ""
-        raise UserError(
-            f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob or a record"
-        )
+        raise _nothing(pattern, among)
     return found
 
 
@@ -86,6 +93,9 @@ def image_batches(
         on_unreadable: is told of each file that is no readable image, which is left out; by default
             it is an error.
     """
+    from efficientdet.input.pipeline import preprocess
+    from efficientdet.tensorflow_device import tf
+
     readable = _decoded(paths, on_unreadable)
     while chosen := list(islice(readable, batch_size)):
         missing = batch_size - len(chosen)
@@ -102,13 +112,27 @@ def image_batches(
         yield batch, list(originals)
 
 
+def _nothing(pattern: str, among: str = "") -> UserError:
+    return UserError(
+        f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob or a record"
+    )
+
+
 def _images(part: str) -> list[Path] | list[RecordImage]:
     """The images of one file, folder, KITTI root or glob, sorted; of a record, in its order."""
+    if not _is_record(part):
+        return _image_files(part)
+    files = expand_pattern(part)
+    require_shards(files)
+    return [image for file in files for image in _images_of_record(file)]
+
+
+def _is_record(part: str) -> bool:
+    return bool(_RECORD.search(Path(part).name)) and not Path(part).is_dir()
+
+
+def _image_files(part: str) -> list[Path]:
     path = Path(part)
-    if _RECORD.search(path.name) and not path.is_dir():
-        files = expand_pattern(part)
-        require_shards(files)
-        return [image for file in files for image in _images_of_record(file)]
     folders = (path / "training/image_2", path / "image_2", path)
     if folder := next(filter(Path.is_dir, folders), None):
         paths = list(folder.iterdir())

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.dataset.example import parse_example
 from efficientdet.errors import UserError
 from efficientdet.model.roles import IGNORE

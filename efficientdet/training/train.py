@@ -130,9 +130,10 @@ def open_run(options: TrainOptions) -> OpenedRun:
 def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     """Model, step, plan and input, brought to where the run stopped or to its initial weights."""
     config, folder, records = run.config, run.directory.path, run.records
-    engine = TrainingEngine(
-        config, changed=lambda changed: run.directory.write(changed, run.label_map)
-    )
+    with console.status("building the network"):
+        engine = TrainingEngine(
+            config, changed=lambda changed: run.directory.write(changed, run.label_map)
+        )
     batch_size = run.batch_size or engine.largest_batch(
         *config.image_hw, records.max_objects, multiple_of=run.batch_unit,
         at_most=records.num_examples,

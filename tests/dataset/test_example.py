@@ -5,10 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientdet.dataset.example import Annotation, Record, make_example, parse_example
+from efficientdet.dataset.example_message import Example
 from efficientdet.dataset.image import ImageHeader
 
 HEADER = ImageHeader("png", 40, 100)
@@ -79,6 +81,43 @@ def test_records_of_other_scripts_have_defaults():
     assert parsed["label_lines"].numpy().tolist() == [b""]
     assert parsed["class_text"].numpy().tolist() == [b""]
     assert int(parsed["height"]) == 0 and parsed["source_id"] == b""
+
+
+LISTS = st.one_of(
+    st.lists(st.binary(max_size=9), max_size=3).map(lambda some: ("bytes_list", some)),
+    st.lists(st.floats(width=32), max_size=3).map(lambda some: ("float_list", some)),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3).map(lambda some: ("int64_list", some)),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), LISTS, max_size=4))
+def test_the_message_is_that_of_tensorflow(features):
+    serialized = []
+    for kind in (Example, tf.train.Example):
+        example = kind()
+        for key, (name, values) in features.items():
+            stored = getattr(example.features.feature[key], name)
+            stored.SetInParent()
+            stored.value.extend(values)
+        serialized.append(example.SerializeToString(deterministic=True))
+    assert serialized[0] == serialized[1]
+    again = Example.FromString(serialized[0]).SerializeToString(deterministic=True)
+    assert again == serialized[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=40), st.integers(0, 60))
+def test_what_is_no_example_for_tensorflow_is_none_here(noise, place):
+    data = make_example(b"x", HEADER, "1", [])
+    data = data[:place] + noise + data[place + len(noise) :]
+    read = []
+    for kind in (Example, tf.train.Example):
+        try:
+            read.append(kind.FromString(data).SerializeToString(deterministic=True))
+        except DecodeError:
+            read.append(None)
+    assert read[0] == read[1]
 
 
 def test_parse_example_works_inside_tf_data():
