@@ -20,8 +20,16 @@ SUMMARY_STEPS = 10
 class Callback:
     """Told of every step and every evaluation; does nothing by itself."""
 
-    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
-        """An epoch begins (or goes on after a resume at `step_in_epoch`)."""
+    def on_epoch(
+        self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int, compiles: bool
+    ) -> None:
+        """An epoch begins (or goes on after a resume at `step_in_epoch`).
+
+        `compiles`: its first step is compiled before it runs.
+        """
+
+    def on_epoch_end(self) -> None:
+        """The epoch's steps, or the time for them, are over; it is saved, and maybe evaluated."""
 
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from efficientdet.backend import resident_mb
 from efficientdet.errors import UserError
 from efficientdet.run.callbacks import Callback, MetricsFile, TensorBoard, is_summary
 from efficientdet.run.metrics_log import MetricsLog
-from efficientdet.training.progress_bar import ProgressBar, describe
+from efficientdet.training.progress_bar import ProgressBar, fields
 
 NAN = float("nan")
 LOSSES = ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss")
@@ -113,27 +114,71 @@ def test_tensorboard_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_a_log_file_gets_plain_lines() -> None:
     progress, out = bar()
-    progress.on_epoch(0, 0, 4, 2)
+    progress.on_epoch(0, 0, 4, 2, compiles=True)
     for step in range(1, 5):
         progress.on_step(step, step / 4, logs(2.0))
-    progress.on_epoch(1, 0, 4, 2)
+    progress.on_epoch_end()
+    progress.on_epoch(1, 0, 1, 2, compiles=False)
     progress.close()
     first, last, second = out.getvalue().splitlines()
     assert first == "epoch 1/2: 4 steps; the first one compiles"
-    assert last.startswith("epoch 1/2 step 4/4 det 2.000  cls 2.000  box 2.0000  lr 0.01  20.0 img")
+    assert last.startswith("epoch 1/2 step 4/4  det 2.000  20.0 img/s  lr 0.01  cls 2.000  box 2.0")
     assert "input-bound 38%" in last and last.endswith(" MB")
-    assert second.startswith("epoch 2/2")
-    assert "\x1b" not in out.getvalue()
+    assert second == "epoch 2/2: 1 step"
+    assert "\x1b" not in out.getvalue() and "\r" not in out.getvalue()
+
+
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 10))  # a step takes ten seconds
+    monkeypatch.setattr("efficientdet.training.progress_bar.time.monotonic", lambda: next(clock))
+    progress, out = bar()
+    progress.on_epoch(0, 0, 13, 1, compiles=False)
+    for step in range(1, 14):
+        progress.on_step(step, step / 13, logs())
+    words = [line.split("  ")[:2] for line in out.getvalue().splitlines()[1:]]
+    assert words == [
+        ["epoch 1/1 step 4/13", "0:01:30 left"],
+        ["epoch 1/1 step 8/13", "0:00:50 left"],
+        ["epoch 1/1 step 12/13", "0:00:10 left"],
+        ["epoch 1/1 step 13/13", "det 1.000"],
+    ]
+
+
+@pytest.mark.parametrize("steps", [4, 1870])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_bar_step_time_and_loss_are_seen_on_every_terminal(width: int, steps: int) -> None:
+    progress, out = bar(width, terminal=True)
+    progress.on_epoch(99, 0, steps, 300, compiles=True)
+    compiling = out.getvalue()
+    for step in range(1, 5):
+        progress.on_step(step, 99 + step / steps, logs())
+    progress.on_epoch_end()
+    line = re.sub("\x1b[^a-zA-Z]*[a-zA-Z]", "", out.getvalue()).rstrip("\n").split("\r")[-1]
+    line = line.split("\n")[-1].rstrip()
+    assert "compiling" in compiling and len(line) <= width and "…" not in line
+    assert line.startswith("epoch 100/300 ━━━━━━━━━━") and f" 4/{steps} " in line
+    assert re.search(r" \d:\d\d:\d\d det 1.000", line)
+    assert width == 60 or "det 1.000  20.0 img/s" in line
+    assert width < 120 or "det 1.000  20.0 img/s  lr 0.01  cls 1.000  box 1.0000" in line
+    progress.close()
+
+
+def test_what_does_not_compile_does_not_say_so() -> None:
+    for terminal in (True, False):
+        progress, out = bar(terminal=terminal)
+        progress.on_epoch(1, 0, 4, 2, compiles=False)
+        progress.close()
+        assert "epoch 2/2" in out.getvalue() and "compil" not in out.getvalue()
 
 
 def test_the_bar_goes_on_where_the_run_was_resumed() -> None:
     progress, out = bar(terminal=True)
-    progress.on_epoch(2, 3, 8, 5)
+    progress.on_epoch(2, 3, 8, 5, compiles=True)
     assert progress._bar.tasks[0].completed == 3
     for done in range(4, 9):
         progress.on_step(16 + done, 2 + done / 8, logs())
         assert progress._bar.tasks[0].completed == done
-    progress.on_epoch(3, 0, 8, 5)
+    progress.on_epoch(3, 0, 8, 5, compiles=False)
     assert progress._bar.tasks[0].completed == 0
     progress.close()
     progress.close()
@@ -143,7 +188,7 @@ def test_the_bar_goes_on_where_the_run_was_resumed() -> None:
 @pytest.mark.parametrize("steps", [1, 3, 7, 49, 748])
 def test_the_bar_counts_every_step_of_an_epoch(steps: int) -> None:
     progress, _ = bar(terminal=True)
-    progress.on_epoch(41, 0, steps, 50)
+    progress.on_epoch(41, 0, steps, 50, compiles=False)
     for done in range(1, steps + 1):
         progress.on_step(41 * steps + done, 41 + done / steps, logs())
         assert progress._bar.tasks[0].completed == done
@@ -152,7 +197,7 @@ def test_the_bar_counts_every_step_of_an_epoch(steps: int) -> None:
 
 def test_losses_are_smoothed_over_what_is_finite() -> None:
     progress, out = bar()
-    progress.on_epoch(0, 0, 3, 1)
+    progress.on_epoch(0, 0, 3, 1, compiles=True)
     for step, value in enumerate((1.0, NAN, 2.0), start=1):
         progress.on_step(step, step / 3, logs(value))
     assert "det 1.100" in out.getvalue()
@@ -160,7 +205,7 @@ def test_losses_are_smoothed_over_what_is_finite() -> None:
 
 def test_nothing_finite_yet_is_no_crash() -> None:
     progress, out = bar()
-    progress.on_epoch(0, 0, 1, 1)
+    progress.on_epoch(0, 0, 1, 1, compiles=True)
     progress.on_step(1, 1.0, logs(NAN))
     assert "det nan" in out.getvalue()
 
@@ -169,7 +214,7 @@ def test_memory_is_told_in_megabytes() -> None:
     before = resident_mb()
     block = np.ones(64 * 2**20, np.uint8)  # so large that no freed memory is taken again
     assert 55 < resident_mb() - before < 100 and block[0]
-    assert f"{resident_mb():.0f}"[:2] in describe(logs(), 0.01)
+    assert f"{resident_mb():.0f}"[:2] in fields(logs(), 0.01)[-1]
 
 
 def test_each_line_of_the_log_is_json(tmp_path: Path) -> None:
