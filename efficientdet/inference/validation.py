@@ -14,7 +14,7 @@ from rich.console import Console
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
-from efficientdet.console import console
+from efficientdet.console import console, wrapped
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.image import decode
 from efficientdet.errors import UsageError
@@ -152,7 +152,10 @@ class Validator:
             if name.startswith("val_")
         )
         images = counted(len(self.truths), "image")
-        self._console.print(f"{images}, split {self._split}: losses {text}", soft_wrap=True)
+        line = f"{images}, split {self._split}: losses {text}"
+        if self._console.is_terminal:
+            line = wrapped(line, self._console.width)
+        self._console.print(line, soft_wrap=True)
 
     def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
         """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.

@@ -15,7 +15,7 @@ from efficientdet import backend
 from efficientdet.checkpoint.report import REPORT_FILE, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
-from efficientdet.config import Config
+from efficientdet.config import Config, flatten
 from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -158,6 +158,8 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
             preflight.draw_batch(first, folder / "preflight.png", config=config)
+    hparams = flatten(config.to_dict()) | {"train_batch_size": batch_size}
+    hparams["ckpt"] = options.initial_weights
     callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
     trainer = Trainer(
         engine,
@@ -165,7 +167,7 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         run.checkpoints,
         batches=batches,
         evaluate=run.evaluation,
-        callbacks=[*callbacks, TensorBoard(folder)],
+        callbacks=[*callbacks, TensorBoard(folder, hparams)],
     )
     _resume_or_load(trainer, options, run)
     run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was

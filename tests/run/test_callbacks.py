@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
+from tensorboard.plugins.hparams import metadata
 from tensorflow.core.util import event_pb2
 
 from efficientdet.backend import resident_mb
+from efficientdet.dataset.kitti import BENCHMARK, KittiObject
+from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
+from efficientdet.evaluation.evaluate import evaluate
+from efficientdet.evaluation.frames import FrameTruth
+from efficientdet.run import dashboard
 from efficientdet.run.callbacks import Callback, MetricsFile, TensorBoard, is_summary
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.training.progress_bar import ProgressBar, fields
@@ -97,6 +106,76 @@ def test_tensorboard_has_automl_s_tags(tmp_path: Path) -> None:
     assert [v for tag, _, v in train if tag == "train_epochs"] == pytest.approx([0.1, 1.0])
     assert ("trainloss/det_loss", 10, 2.5) in evaluation  # one chart with the training loss
     assert {tag for tag, _, _ in evaluation} >= {"AP", "AP_/Car", "predicted_and_true"}
+
+
+def test_every_curve_stands_in_one_chart_of_the_ordered_page(tmp_path: Path) -> None:
+    board = TensorBoard(tmp_path, {"learning_rate": 0.1, "is_training_bn": False, "ckpt": None})
+    tell(board, *map(float, range(1, 11)))
+    objects = [_object(kind, level) for kind in BENCHMARK for level in range(3)]
+    frames = [FrameTruth("a", 99, 99, objects)]
+    metrics = evaluate(frames, [], LabelMap.kitti()).metrics
+    board.on_evaluation(10, 1.0, metrics | {"val_det_loss": 2.5, "num_images": 1}, {})
+    assert {"kitti/Car_hard_R11", "APs", "AP50_/Car"} <= metrics.keys()
+    found = events(tmp_path) + events(tmp_path / "eval")
+    curves = {tag for tag, _, value in found if value is not None}
+    assert curves > AUTOML_TAGS and {"AP", "APs", "ARmax1", "AP_/Car"} < curves
+    assert not any("R11" in tag or "num_images" in tag for tag in curves)
+    layout = _layout(tmp_path)
+    assert [page.title for page in layout.category] == [
+        "loss",
+        "rates",
+        "COCO",
+        "KITTI",
+        "by class",
+    ]
+    patterns = [tag for page in layout.category for c in page.chart for tag in c.multiline.tag]
+    for tag in curves:
+        assert sum(bool(re.match(pattern, tag)) for pattern in patterns) == 1, tag
+    for pattern in patterns:
+        assert any(re.match(pattern, tag) for tag in curves), pattern
+
+
+def test_tensorboard_has_the_config_and_its_hyper_parameters_once(tmp_path: Path) -> None:
+    hparams = {
+        "learning_rate": 0.1,
+        "is_training_bn": False,
+        "image_size": "1280x384",
+        "ckpt": None,
+    }
+    board = TensorBoard(tmp_path, hparams)
+    tell(board, *map(float, range(1, 21)))
+    board.close()
+    tags = [tag for tag, _, _ in events(tmp_path)]
+    assert tags.count("config") == 1
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
+    multiplexer.Reload()
+    (text,) = multiplexer.Tensors(".", "config")
+    assert b"    image_size: 1280x384\n" in text.tensor_proto.string_val[0]
+    found = multiplexer.SummaryMetadata(".", metadata.SESSION_START_INFO_TAG)
+    values = metadata.parse_session_start_info_plugin_data(found.plugin_data.content).hparams
+    assert values["learning_rate"].number_value == 0.1
+    assert values["is_training_bn"].bool_value is False and values["ckpt"].string_value == "None"
+
+
+@pytest.mark.parametrize(("width", "shown"), [(280, 1400), (1260, 1260), (2576, 2576)])
+def test_a_small_picture_is_enlarged(tmp_path: Path, width: int, shown: int) -> None:
+    picture = np.arange(2 * width * 3, dtype=np.uint8).reshape(2, width, 3)
+    larger = dashboard.large(picture)
+    assert larger.shape == (2 * shown // width, shown, 3)
+    np.testing.assert_array_equal(larger[:: shown // width, :: shown // width], picture)
+
+
+def _object(kind: str, occluded: int) -> KittiObject:
+    """One of each size, each of another difficulty."""
+    side = (30.0, 50.0, 120.0)[occluded]
+    return KittiObject(kind, 0.0, 2 - occluded, 0, 0.0, 0.0, side, side, 1, 1, 1, 0, 1, 9, 0)
+
+
+def _layout(folder: Path) -> layout_pb2.Layout:
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    (event,) = multiplexer.Tensors(".", CONFIG_SUMMARY_TAG)
+    return layout_pb2.Layout.FromString(tf.make_ndarray(event.tensor_proto).item())
 
 
 def test_tensorboard_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
