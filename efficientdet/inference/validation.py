@@ -137,7 +137,7 @@ class Validator:
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         metrics = result.metrics | losses | {"num_images": len(self.truths)}
-        return Evaluated(metrics, result, detections, sheet(pictures, columns=2))
+        return Evaluated(metrics, result, detections, sheet(pictures))
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
