@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import stat
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -16,11 +17,20 @@ ENDING = tuple(
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints each record as one line as it is: not wrapped, not coloured, no markup."""
+    """Prints each record as it is: not coloured, no markup; on a terminal broken between words."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Prints `line_of` the record."""
-        console.print(line_of(record), soft_wrap=True, markup=False, highlight=False)
+        text = line_of(record)
+        if console.is_terminal:
+            text = wrapped(text, console.width)
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def wrapped(text: str, width: int) -> str:
+    """The lines of `text` in at most `width` characters; a longer word, a path say, stays whole."""
+    how = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
+    return "\n".join(textwrap.fill(line, width, **how) for line in text.split("\n"))
 
 
 def line_of(record: logging.LogRecord) -> str:

@@ -113,6 +113,9 @@ flags.DEFINE_bool("watch", False, "With --mode=eval: evaluate every new checkpoi
 flags.DEFINE_integer(
     "min_eval_interval", 180, "Seconds between two looks of --watch.", lower_bound=1
 )
+flags.DEFINE_bool(
+    "verbose", False, "Print the tables of every evaluation; else a line each, and them at the end."
+)
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
 automl_names.define_flags()
 

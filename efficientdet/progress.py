@@ -4,9 +4,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import rich.progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 from efficientdet.console import console
 
@@ -15,16 +22,23 @@ Item = TypeVar("Item")
 
 def track(
     items: Iterable[Item], description: str, total: int | None = None, *, shown: bool = True
-) -> Iterable[Item]:
+) -> Iterator[Item]:
     """The items, with a bar that goes when they end; none where no terminal is, or not `shown`."""
-    return rich.progress.track(
-        items,
-        description,
-        total,
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=bar_width(console)),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not (shown and console.is_terminal),
-    )
+    ) as progress:
+        yield from progress.track(items, total, description=description)
+
+
+def bar_width(console: Console) -> int:
+    """Characters of a bar: so many that what stands beside it has room from 60 columns on."""
+    return 20 if console.width >= 100 else 10
 
 
 class Meter:
@@ -32,6 +46,7 @@ class Meter:
 
     def __init__(self, progress: Progress, total: int | None, unit: str):
         self._progress, self._unit, self._bytes = progress, unit, 0
+        self._is_wide = progress.console.width >= 80
         self._task = progress.add_task("", total=total, speed="")
 
     def add(self, num_bytes: int) -> None:
@@ -40,10 +55,10 @@ class Meter:
         self._progress.advance(self._task)
         task = self._progress.tasks[self._task]
         if task.elapsed:
-            items, megabytes = task.completed / task.elapsed, self._bytes / task.elapsed / 1e6
-            self._progress.update(
-                self._task, speed=f"{items:.0f} {self._unit}/s, {megabytes:.0f} MB/s"
-            )
+            speed = f"{task.completed / task.elapsed:.0f} {self._unit}/s"
+            if self._is_wide:
+                speed += f", {self._bytes / task.elapsed / 1e6:.0f} MB/s"
+            self._progress.update(self._task, speed=speed)
 
 
 @contextmanager
@@ -52,10 +67,10 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
     console = Console(stderr=True)
     with Progress(
         TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[speed]}"),
+        BarColumn(bar_width=bar_width(console)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[speed]}"),
         console=console,
         disable=not console.is_terminal,
     ) as progress:

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# Does one tiny training step on the GPU, and says what to do if that fails.
+# Does one tiny training step on the GPU, and says what to do if that fails (exit code 1).
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+require_python
+
+if ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  cat >&2 <<'TXT'
+error: no NVIDIA driver: `nvidia-smi -L` is absent or lists no GPU. With a card, install its driver
+(CUDA 12.5 or newer) and run bash scripts/install.sh again; without one, training runs on the CPU.
+TXT
+  exit 1
+fi
 
 LOG="$(mktemp)"
 trap 'rm -f "$LOG"' EXIT
 echo "trying one training step on: $(nvidia-smi -L | head -1)"
 # TensorFlow tells why it passes over a GPU in warnings, which the other commands hide.
-if TF_CPP_MIN_LOG_LEVEL=0 timeout 600 .venv/bin/python -m efficientdet.commands.gpu_check >"$LOG" 2>&1 \
+if TF_CPP_MIN_LOG_LEVEL=0 PYTHONPATH="$HERE" timeout 600 "$PYTHON" -m efficientdet.commands.gpu_check >"$LOG" 2>&1 \
   && ! tail -1 "$LOG" | grep -q "training step on cpu"; then
   tail -1 "$LOG"
 else
@@ -21,4 +30,5 @@ What you can do:
        .venv/bin/pip install "jax[cuda12]" && export KERAS_BACKEND=jax
   3. Train on the CPU: export CUDA_VISIBLE_DEVICES=-1
 TXT
+  exit 1
 fi

@@ -4,7 +4,8 @@
 #   bash scripts/lock.sh              keeps the versions that stand there, as far as they still fit
 #   bash scripts/lock.sh --upgrade    takes the newest; run the tests with LOCKED=1 afterwards
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+cd "$HERE"
 
 TOOLS="$(mktemp -d)"
 trap 'rm -rf "$TOOLS"' EXIT

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Draws what a run finds in images and writes KITTI result files. Knobs:
+# Draws what a run finds in images and writes KITTI result files. Flags of predict.py can follow.
+# Knobs:
 #   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
 #   RECORDS     folder of train.record and val.record          ./finTfrecords
 #   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
 #   IMAGES      images, folders, globs or records              <RECORDS>/val.record
 #   OUT_DIR     where pictures and results go                  <MODEL_DIR>/predictions
 set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+require_python
+require_model
 MODEL="${MODEL:-efficientdet-d0}" RECORDS="${RECORDS:-./finTfrecords}"
 MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${MODEL#efficientdet-}}"
 

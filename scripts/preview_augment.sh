@@ -5,8 +5,8 @@
 #   HPARAMS     yaml files and key=value pairs                 configs/kitti_d0.yaml
 # For example: HPARAMS=configs/kitti_d0.yaml,mosaic_prob=1 bash scripts/preview_augment.sh
 set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+require_python
 
 exec "$PYTHON" -m efficientdet.commands.preview --input="${RECORDS:-./finTfrecords}/train.record" \
   --output="${OUT:-./augmented.png}" --hparams="${HPARAMS:-$HERE/configs/kitti_d0.yaml}" "$@"

@@ -3,6 +3,7 @@
 # MODEL_DIR (or MODEL) says which run, RECORDS where its records lie, the others change the run:
 #   EPOCHS=60 bash scripts/resume.sh
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 name="${MODEL:-efficientdet-d0}"
 export MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${name#efficientdet-}}"
 if ! ls "$MODEL_DIR"/model.ckpt-*.index >/dev/null 2>&1; then

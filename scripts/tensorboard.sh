@@ -1,5 +1,14 @@
 #!/usr/bin/env bash
-# Shows the curves of all runs in a folder. Knobs: LOGDIR=./savedmodel PORT=6006
+# Shows the curves of all runs in a folder. Flags of TensorBoard can follow. Knobs:
+#   LOGDIR   folder of runs, or of one     ./savedmodel
+#   PORT     of http://localhost           6006
 set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-exec "${PYTHON:-$HERE/.venv/bin/python}" -m tensorboard.main --logdir="${LOGDIR:-./savedmodel}" --port="${PORT:-6006}" "$@"
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+require_python
+require_numbers PORT
+LOGDIR="${LOGDIR:-./savedmodel}" PORT="${PORT:-6006}"
+[ -d "$LOGDIR" ] || fail "$LOGDIR is no folder: train first, or say LOGDIR=folder"
+find -L "$LOGDIR" -name "*tfevents*" | grep -q . ||
+  echo "warning: $LOGDIR holds no curves yet; they appear once training writes them" >&2
+echo "in order of subject: http://localhost:$PORT/#custom_scalars"
+exec "$PYTHON" -m tensorboard.main --logdir="$LOGDIR" --port="$PORT" "$@"

@@ -4,7 +4,8 @@
 #   bash scripts/test.sh tests/dataset -k label
 #   LOCKED=1 bash scripts/test.sh      with exactly the versions of requirements.lock
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+cd "$HERE"
 
 bash scripts/install.sh dev
 echo "ruff"

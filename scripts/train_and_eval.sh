@@ -6,14 +6,17 @@
 #   CKPT        COCO checkpoint to start from (empty: none)    ./<MODEL> where it exists, else none
 #   BACKBONE_CKPT  without one: ImageNet weights (empty: none) lite0 to lite2: theirs, if installed
 #   HPARAMS     yaml files and key=value pairs                 the recipe of configs/ that it names
-#   BATCH       images an update                               4; D4: 8
+#   BATCH       images an update; auto: the most that fits     4; D4: 8
 #   EPOCHS      epochs                                         as the recipe says
 #   EVAL_BATCH  images at once in an evaluation                2
 # Further flags of main.py can follow: bash scripts/train_and_eval.sh --hparams=seed=1
 # A run that goes on keeps its own MODEL, HPARAMS, BATCH and EPOCHS where they are not set.
 set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+require_python
+require_model
+require_numbers EPOCHS EVAL_BATCH
+[ "${BATCH-}" = auto ] || require_numbers BATCH
 MODEL="${MODEL-}" RECORDS="${RECORDS:-./finTfrecords}"
 name="${MODEL:-efficientdet-d0}"
 MODEL_DIR="${MODEL_DIR:-./savedmodel/exp_kitti_${name#efficientdet-}}"

@@ -21,7 +21,7 @@ esac
 """
 KNOBS = (
     *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
-    *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT"),
+    *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT", "LOGDIR", "PORT"),
 )
 Run = Callable[..., tuple[list[str], list[str]]]
 
@@ -55,6 +55,7 @@ def run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             text=True,
         )
         assert bool(done.returncode) == fails, done.stderr
+        assert ": line " not in done.stderr  # which is bash's, and of no use
         said = done.stderr if fails else done.stdout
         return said.splitlines(), calls.read_text().replace(f"{home}/", "").splitlines()
 
@@ -224,3 +225,98 @@ def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run
     assert train["backbone_ckpt"] == "efficientnet-lite0"
     assert (train["num_epochs"], train["train_batch_size"]) == ("9", "8")
     assert resume["num_epochs"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("script", "knobs", "said"),
+    [
+        ("train_and_eval.sh", {"BATCH": "abc"}, "BATCH=abc: expected a whole number"),
+        ("resume.sh", {"EPOCHS": "-1", "MODEL_DIR": "run"}, "EPOCHS=-1: expected a whole number"),
+        ("eval.sh", {"EVAL_BATCH": "2.5"}, "EVAL_BATCH=2.5: expected a whole number"),
+        ("eval.sh", {"MODEL": "d0"}, "MODEL=d0: say MODEL=efficientdet-d0"),
+        (
+            "train_and_eval.sh",
+            {"MODEL": "foo"},
+            "MODEL=foo: expected efficientdet-d0 ... d7, d7x or efficientdet-lite0 ... lite4",
+        ),
+        (
+            "convert.sh",
+            {},
+            "set KITTI_ROOT to the folder that holds training/image_2 and training/label_2",
+        ),
+        (
+            "predict.sh",
+            {"PYTHON": "/no/python"},
+            "no /no/python: run bash scripts/install.sh first",
+        ),
+        (
+            "tensorboard.sh",
+            {"LOGDIR": "gone"},
+            "gone is no folder: train first, or say LOGDIR=folder",
+        ),
+        ("tensorboard.sh", {"PORT": "x"}, "PORT=x: expected a whole number"),
+    ],
+)
+def test_a_knob_that_cannot_be_meant_is_one_line(run: Run, script: str, knobs: dict, said: str):
+    Path("run").mkdir()
+    Path("run/model.ckpt-1.index").touch()
+    lines, calls = run(script, fails=True, **knobs)
+    assert lines == [f"error: {said}"] and not calls
+
+
+def test_the_batch_that_fits_is_no_number(run: Run):
+    _, (call,) = run("train_and_eval.sh", BATCH="auto")
+    assert flags(call)["train_batch_size"] == "auto"
+
+
+def test_a_random_split_is_a_warning_and_no_failure(run: Run):
+    said, calls = run("convert.sh", "--seed=1", KITTI_ROOT="KIT", SPLIT="random")
+    train, val, inspect = calls
+    assert flags(train)["split"] == flags(val)["split"] == "random" and "--seed=1" in val
+    assert inspect.endswith("--allow_shared_drives")
+    _, (*_, inspect) = run("convert.sh", KITTI_ROOT="KIT")
+    assert "--allow_shared_drives" not in inspect
+
+
+def test_tensorboard_shows_a_folder(run: Run):
+    Path("savedmodel").mkdir()
+    (said,), (call,) = run("tensorboard.sh", "--bind_all", PORT="7007")
+    assert said.endswith("http://localhost:7007/#custom_scalars")
+    assert call == "-m tensorboard.main --logdir=./savedmodel --port=7007 --bind_all"
+
+
+@pytest.mark.parametrize("listed", ["exit 9", "true"])
+def test_no_driver_is_said_and_a_failure(run: Run, tmp_path: Path, monkeypatch, listed: str):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{listed}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said, calls = run("gpu_check.sh", fails=True)
+    assert said[0].startswith("error: no NVIDIA driver") and not calls
+
+
+def test_a_step_that_is_not_done_on_the_gpu_is_a_failure(run: Run, tmp_path: Path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: made up'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    _, (call,) = run("gpu_check.sh", PYTHON=str(_says(tmp_path, "training step on gpu")))
+    assert call == "-m efficientdet.commands.gpu_check"
+    run("gpu_check.sh", PYTHON=str(_says(tmp_path, "training step on cpu")), fails=True)
+
+
+def _says(folder: Path, line: str) -> Path:
+    """A Python that says a line, whatever it is asked for."""
+    path = folder / "python"
+    path.write_text(f'#!/bin/sh\necho "$@" >> "$CALLS"\necho "{line}"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_is_the_head_of_the_script(run: Run, root: Path, word: str):
+    scripts = {path.name for path in (root / "scripts").glob("*.sh")}
+    for script in scripts - {"knobs.sh", "quickstart.sh", "install.sh", "download_checkpoint.sh"}:
+        said, calls = run(script, word)
+        head = (root / "scripts" / script).read_text().splitlines()[1:]
+        assert len(said) >= 1 and not calls
+        assert [f"# {line}".rstrip() for line in said] == head[: len(said)]
+        assert not head[len(said)].startswith("#")

@@ -108,6 +108,10 @@ class Evaluate:
         self.before: Callable[[], None] = lambda: None
 
     kept, num_images = (), 0
+    shown = 0
+
+    def show_last(self) -> None:
+        self.shown += 1
 
     def written(self, evaluated: SimpleNamespace) -> AbstractContextManager:
         return nullcontext()

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if shutil.which("nvidia-smi") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+from efficientdet.commands import prompt_exit  # isort: skip (the first to register at exit)
 from efficientdet.commands import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
@@ -52,6 +53,7 @@ def run(main: Callable[[], None]) -> None:
         _leave(f"error: {error.filename or 'cannot write'}: {error.strerror or error}", 1)
     finally:
         _on_signals(signal.SIG_DFL)  # an exception would end no better while Python shuts down
+        prompt_exit.after(sys.exception())
 
 
 def options(kind: type[Options], **computed: Any) -> Options:

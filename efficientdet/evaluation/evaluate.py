@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +22,8 @@ from efficientdet.evaluation.mistakes import (
     Mistakes,
     OperatingPoint,
 )
+from efficientdet.wording import counted
 
-NO_TRUTH = "no ground truth"
 MODERATE_MEAN = "kitti/moderate_R40"  # over the benchmark's classes
 
 
@@ -77,8 +79,12 @@ class Result:
         return present | kitti_metrics(self.kitti)
 
     def tables(self) -> list[Table]:
-        """COCO AP by class and size, KITTI AP by class and difficulty, and the best F1 by class."""
-        return [coco_table(self), kitti_table(self.kitti), operating_table(self)]
+        """COCO AP by class and size, KITTI AP by class and difficulty, and the best F1 by class.
+
+        Only what has ground truth has a row; a table without rows is left out.
+        """
+        tables = (coco_table(self), kitti_table(self.kitti), operating_table(self))
+        return [table for table in tables if table.row_count]
 
     def print_table(self, console: Console | None = None) -> None:
         """Prints `tables`."""
@@ -148,57 +154,69 @@ def kitti_metrics(curves: Sequence[kitti.Curve]) -> dict[str, float]:
 def coco_table(result: Result) -> Table:
     """COCO AP, one row a class, by size."""
     summary = result.coco.summary
-    table = Table(title=f"COCO metrics, % ({len(result.truths)} frames)")
-    for column in ("class", "objects", "AP", "AP50", "AP75", "APs", "APm", "APl"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table = _table(
+        f"COCO metrics, % ({counted(len(result.truths), 'frame')})",
+        ("class", "objects", "AP", "AP50", "AP75", "APs", "APm", "APl"),
+    )
+    absent = []
     for class_id, name in result.label_map.names.items():
-        if not (count := result.coco.num_objects[class_id]):
-            table.add_row(name, NO_TRUTH, style="dim")
-            continue
-        table.add_row(name, str(count), *map(_percent, result.coco.by_class(class_id).values()))
+        if count := result.coco.num_objects[class_id]:
+            row = map(_percent, result.coco.by_class(class_id).values())
+            table.add_row(name, str(count), *row)
+        else:
+            absent.append(name)
+    if not table.row_count:
+        return table
     table.add_section()
     numbers = [_percent(summary[name]) for name in coco.SUMMARY[:6]]
     table.add_row("mean", str(sum(result.coco.num_objects.values())), *numbers, style="bold")
     recalls = [_percent(summary[name]) for name in coco.SUMMARY[6:]]
     table.caption = (
-        f"AR with at most 1 / 10 / 100 detections: {' / '.join(recalls[:3])}\n"
+        f"AR of 1 / 10 / 100 detections: {' / '.join(recalls[:3])}\n"
         f"AR of small / medium / large: {' / '.join(recalls[3:])}"
     )
+    if absent:
+        table.caption += f"\nwithout objects here: {', '.join(absent)}"
     return table
 
 
 def kitti_table(curves: Sequence[kitti.Curve]) -> Table:
     """KITTI AP, one row for each class and difficulty."""
-    table = Table(title="KITTI 2D AP, %")
-    for column in ("class", "difficulty", "objects", "R40", "R11"):
-        table.add_column(column, justify="left" if column in ("class", "difficulty") else "right")
-    for curve in curves:
-        r40, r11 = _percent(curve.r40) + "*" * curve.is_small, _percent(curve.r11)
-        numbers = (str(curve.num_objects), r40, r11) if curve.num_objects else (NO_TRUTH,)
-        table.add_row(
-            curve.class_name,
-            curve.difficulty.name,
-            *numbers,
-            style=None if curve.num_objects else "dim",
-            end_section=curve.difficulty == kitti.DIFFICULTIES[-1],
-        )
+    table = _table("KITTI 2D AP, %", ("class", "difficulty", "objects", "R40", "R11"))
+    for name, of_class in groupby(curves, key=lambda curve: curve.class_name):
+        for curve in of_class:
+            if curve.num_objects:
+                r40, r11 = _percent(curve.r40) + "*" * curve.is_small, _percent(curve.r11)
+                table.add_row(name, curve.difficulty.name, str(curve.num_objects), r40, r11)
+        table.add_section()
     if (mean := kitti_metrics(curves).get(MODERATE_MEAN)) is not None:
         table.add_row("mean", "moderate", "", _percent(mean), "", style="bold")
     if any(curve.is_small for curve in curves):
-        table.caption = "* with n <= 40 objects R40 reaches at most (n - 1) / 40"
+        table.caption = "* n <= 40 objects:\nR40 is at most (n - 1) / 40"
     return table
 
 
 def operating_table(result: Result) -> Table:
     """Precision and recall of each class at the score threshold of its best F1."""
-    table = Table(title=f"At the score of best F1 (IoU {MIN_IOU})")
-    for column in ("class", "score", "F1", "precision", "recall", "objects", "missed", "false"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table = _table(
+        f"At the score of best F1 (IoU {MIN_IOU})",
+        ("class", "score", "F1", "prec.", "recall", "objects", "missed", "false"),
+    )
     for class_id, name in result.label_map.names.items():
         if point := result.operating_points.get(class_id):
             shares = [_percent(v) for v in (point.f1, point.precision, point.recall)]
             counts = [str(n) for n in (point.num_objects, point.num_missed, point.num_false)]
             table.add_row(name, f"{point.threshold:.3f}", *shares, *counts)
-        else:
-            table.add_row(name, "-", style="dim")
+        elif count := str(result.coco.num_objects[class_id] or ""):  # none was found
+            table.add_row(name, "-", _percent(0), "-", _percent(0), count, count, "-")
+    return table
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    """An empty table, at most 80 characters wide; only the class gives way on a narrower one."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        justify = "left" if column in ("class", "difficulty") else "right"
+        is_class = column == "class"
+        table.add_column(column, justify=justify, no_wrap=not is_class, min_width=4 * is_class)
     return table

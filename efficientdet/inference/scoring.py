@@ -45,6 +45,7 @@ class EvaluateOptions:
         hparams: hyper-parameters of the command line, by dotted key.
         ckpt: instead of the newest checkpoint of the run.
         class_map: file for `zero_shot`: which COCO class stands for which KITTI class.
+        verbose: with `watch`, print the tables of every evaluation; else they are printed anyhow.
         skip_preflight: read records that training would refuse, where they can be read.
         watch: look for a newer checkpoint every `min_eval_interval` seconds, until interrupted.
     """
@@ -62,6 +63,7 @@ class EvaluateOptions:
     watch: bool = False
     min_eval_interval: int = 180
     skip_preflight: bool = False
+    verbose: bool = False
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -82,7 +84,8 @@ def evaluate(options: EvaluateOptions) -> None:
     record_prints.tell_changes(run.path, {"val": records})
     run.remove_stale()
     validator = _validator(options, records, config)
-    evaluation = EpochEvaluation(validator, run.path / "eval")
+    verbose = options.verbose or not options.watch
+    evaluation = EpochEvaluation(validator, run.path / "eval", verbose)
     curve: EvaluationCurve | None = None
     detector: Detector | None = None
     while True:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
-from efficientdet.console import console
+from efficientdet.console import console, wrapped
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.image import decode
 from efficientdet.errors import UsageError
@@ -33,6 +33,7 @@ from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
+from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class Validator:
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         metrics = result.metrics | losses | {"num_images": len(self.truths)}
-        return Evaluated(metrics, result, detections, sheet(pictures, columns=2))
+        return Evaluated(metrics, result, detections, sheet(pictures))
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
@@ -145,10 +146,16 @@ class Validator:
     def show(self, evaluated: Evaluated) -> None:
         """Prints the tables and the losses."""
         evaluated.result.print_table(self._console)
-        losses = {k: v for k, v in evaluated.metrics.items() if k.startswith("val_")}
-        text = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
-        summary = f"{len(self.truths)} images, split {self._split}: {text}"
-        self._console.print(summary, soft_wrap=True)  # a value stays beside its name
+        text = ", ".join(
+            f"{name.removeprefix('val_').removesuffix('_loss')} {value:.4f}"
+            for name, value in evaluated.metrics.items()
+            if name.startswith("val_")
+        )
+        images = counted(len(self.truths), "image")
+        line = f"{images}, split {self._split}: losses {text}"
+        if self._console.is_terminal:
+            line = wrapped(line, self._console.width)
+        self._console.print(line, soft_wrap=True)
 
     def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
         """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
@@ -192,18 +199,20 @@ class Validator:
 
 
 class EpochEvaluation:
-    """A `Validator` that prints what it finds, and writes it.
+    """A `Validator` that writes what it finds, and prints it: at the end, or each time.
 
     Args:
         folder: `model_dir/eval`.
+        verbose: print the tables of every evaluation.
 
     Attributes:
         kept: of the files it writes, those that an archived checkpoint takes along.
         num_images: how many it evaluates on.
     """
 
-    def __init__(self, validator: Validator, folder: Path):
-        self._validator, self._folder = validator, folder
+    def __init__(self, validator: Validator, folder: Path, verbose: bool = False):
+        self._validator, self._folder, self._verbose = validator, folder, verbose
+        self._unseen: Evaluated | None = None
         self.num_images = len(validator.truths)
         self.kept = (folder / REPORT, folder / thresholds.FILE_NAME)
 
@@ -211,8 +220,16 @@ class EpochEvaluation:
         """Evaluates `detector`, which has the weights of `checkpoint`."""
         identity = identify(checkpoint)  # now: training may drop it meanwhile
         evaluated = self._validator(detector)
-        self._validator.show(evaluated)
+        self._unseen = evaluated
+        if self._verbose:
+            self.show_last()
         return replace(evaluated, checkpoint=identity)
+
+    def show_last(self) -> None:
+        """Prints the tables of the last evaluation, if there was one and they were not yet."""
+        if self._unseen is not None:
+            self._validator.show(self._unseen)
+            self._unseen = None
 
     @contextmanager
     def written(self, evaluated: Evaluated) -> Iterator[None]:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from efficientdet import backend, tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
 from efficientdet.errors import UserError, one_line
+from efficientdet.run import dashboard
 from efficientdet.run.metrics_log import MetricsLog
 
 Logs = Mapping[str, float]
@@ -20,8 +22,16 @@ SUMMARY_STEPS = 10
 class Callback:
     """Told of every step and every evaluation; does nothing by itself."""
 
-    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
-        """An epoch begins (or goes on after a resume at `step_in_epoch`)."""
+    def on_epoch(
+        self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int, compiles: bool
+    ) -> None:
+        """An epoch begins (or goes on after a resume at `step_in_epoch`).
+
+        `compiles`: its first step is compiled before it runs.
+        """
+
+    def on_epoch_end(self) -> None:
+        """The epoch's steps, or the time for them, are over; it is saved, and maybe evaluated."""
 
     def on_step(self, step: int, epoch: float, logs: Logs) -> None:
         """A step was done; `logs` also holds `learning_rate`, `images_per_second`, `data_wait`."""
@@ -52,13 +62,16 @@ class MetricsFile(Callback):
 
 
 class TensorBoard(Callback):
-    """AutoML's tags: training in model_dir, evaluation in model_dir/eval.
+    """AutoML's tags: training in model_dir, evaluation in model_dir/eval; see `dashboard` for more.
 
     The validation losses carry the training losses' tags, so that both stand on one chart.
+
+    Args:
+        hparams: by dotted name, as the run has them; None: another process of the run tells.
     """
 
-    def __init__(self, model_dir: Path):
-        self._folder = model_dir
+    def __init__(self, model_dir: Path, hparams: Mapping[str, Any] | None = None):
+        self._folder, self._hparams = model_dir, hparams
 
     # Made when first written to: of two processes that share a run, the one that does not evaluate
     # leaves no newer, empty file in eval/, for which TensorBoard would leave the other's unread.
@@ -74,6 +87,9 @@ class TensorBoard(Callback):
     def on_summary(self, step: int, epoch: float, rows: Sequence[Logs]) -> None:
         mean = means(rows)
         with self._writing(), self._train.as_default(step):
+            if self._hparams is not None:
+                dashboard.write_head(self._hparams, step)
+                self._hparams = None
             for name in (name for name in mean if name.endswith("loss")):
                 tf.summary.scalar(f"trainloss/{name}", mean[name])
             tf.summary.scalar("lrn_rate", rows[-1]["learning_rate"])
@@ -85,10 +101,12 @@ class TensorBoard(Callback):
     def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         with self._writing(), self._eval.as_default(step):
             for name, value in metrics.items():
+                if not dashboard.is_shown(name):
+                    continue
                 tag = f"trainloss/{name.removeprefix('val_')}" if name.startswith("val_") else name
                 tf.summary.scalar(tag, value)
             for name, picture in pictures.items():
-                tf.summary.image(name, picture[np.newaxis])
+                tf.summary.image(name, dashboard.large(picture)[np.newaxis])
         self.close()
 
     def close(self) -> None:

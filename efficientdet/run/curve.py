@@ -47,8 +47,8 @@ class EvaluationCurve:
             logger.info(f"step {step} is on the curve already: no second point")
             return
         # Archived before it is logged: a crash in between repeats both.
-        if self._metric:
-            self._scoreboard.keep_if_best(checkpoint, metrics, beside)
+        is_best = bool(self._metric) and self._scoreboard.keep_if_best(checkpoint, metrics, beside)
+        logger.info(self._scoreboard.line(metrics, is_best))
         for callback in self._callbacks:
             callback.on_evaluation(step, checkpoint.epoch, metrics, pictures)
 

@@ -10,10 +10,12 @@ from efficientdet.errors import UserError
 from efficientdet.run.checkpoints import CheckpointManager, HeldCheckpoint
 from efficientdet.run.lock import writing_alone
 from efficientdet.run.metrics_log import MetricsLog
+from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
 
 Metrics = Mapping[str, Any]
+HEADLINE = {"AP": "AP", "AP50": "AP50", "kitti/moderate_R40": "KITTI moderate"}
 
 
 def evaluator_log(model_dir: Path) -> MetricsLog:
@@ -63,8 +65,10 @@ class Scoreboard:
 
     def keep_if_best(
         self, checkpoint: HeldCheckpoint, metrics: Metrics, beside: Sequence[Path] = ()
-    ) -> None:
+    ) -> bool:
         """Copies the checkpoint to `archive/` if no evaluation of the run is better.
+
+        Returns whether it did.
 
         Args:
             metrics: of its evaluation, which is not in the logs yet.
@@ -80,27 +84,52 @@ class Scoreboard:
         records, num_images = self.records(), metrics.get("num_images", 0)
         if num_images < (most := _most_images(records)):
             logger.info(
-                f"step {checkpoint.step} cannot be the best: evaluated on {num_images} images, and "
-                f"there are evaluations of {most}"
+                f"step {checkpoint.step} cannot be the best: evaluated on "
+                f"{counted(num_images, 'image')}, and there are evaluations of {most}"
             )
-            return
-        best = max(self._comparable(records, num_images), default=-math.inf)
-        if self._score(metrics) > best:
-            self._checkpoints.archive(checkpoint, name, metrics[name], metrics, beside)
-            logger.info(
-                f"best {name} so far: {metrics[name]:.4f} (kept in "
-                f"{self._checkpoints.folder}/archive)"
-            )
+            return False
+        best = max(self._scores(_comparable(records, num_images)), default=-math.inf)
+        if self._score(metrics) <= best:
+            return False
+        self._checkpoints.archive(checkpoint, name, metrics[name], metrics, beside)
+        return True
+
+    def line(self, metrics: Metrics, is_best: bool) -> str:
+        """What an evaluation scored, in a line of at most 80 characters where AP is best_metric.
+
+        AP, AP50 and KITTI's moderate mean in %, each with its change against the best that an
+        evaluation on as many images had in it. `metrics` are not in the logs yet.
+        """
+        before = _comparable(self.records(), metrics.get("num_images", 0))
+        words = []
+        for name in dict.fromkeys((*HEADLINE, self._metric)):
+            if (value := metrics.get(name)) is None:
+                continue
+            unit, digits, better = (1, 4, min) if name.startswith("val_") else (100, 2, max)
+            words.append(f"{HEADLINE.get(name, name)} {unit * value:.{digits}f}")
+            known = [record[name] for record in before if record.get(name) is not None]
+            if known:
+                words[-1] += f" ({unit * (value - better(known)):+.{digits}f})"
+        return "  ".join(words + ["best so far"] * is_best)
+
+    def best_line(self) -> str | None:
+        """Which evaluation is the best, and where its checkpoint lies; None where there is none."""
+        records = self.records()
+        comparable = _comparable(records, _most_images(records))
+        best = max(comparable, key=self._score, default={})
+        if self._score(best) == -math.inf:
+            return None
+        place = self._checkpoints.folder / "archive"
+        return f"best {self._metric}: {best[self._metric]:.4f} at step {best['step']}, in {place}"
 
     def evaluations_since_best(self) -> int:
         """How many came after the best one, of those on the most images."""
         records = self.records()
-        scores = self._comparable(records, _most_images(records))
+        scores = self._scores(_comparable(records, _most_images(records)))
         return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
-    def _comparable(self, records: Sequence[Metrics], num_images: int) -> list[float]:
-        """Scores of the evaluations on `num_images`; older lines do not say on how many."""
-        return [self._score(r) for r in records if r.get("num_images", num_images) == num_images]
+    def _scores(self, records: Sequence[Metrics]) -> list[float]:
+        return [self._score(record) for record in records]
 
     def _score(self, metrics: Metrics) -> float:
         """The best_metric, turned so that more is better; -inf where it is not a number."""
@@ -108,6 +137,11 @@ class Scoreboard:
         if value is None or math.isnan(value):
             return -math.inf
         return -value if self._metric.startswith("val_") else value
+
+
+def _comparable(records: Sequence[Metrics], num_images: int) -> list[Metrics]:
+    """The evaluations on `num_images`; older lines do not say on how many."""
+    return [r for r in records if r.get("num_images", num_images) == num_images]
 
 
 def _most_images(records: Sequence[Metrics]) -> int:

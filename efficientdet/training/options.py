@@ -18,6 +18,7 @@ class TrainOptions:
             fits.
         num_examples_per_epoch: None: those of the records.
         max_train_minutes: end after so much training, earlier starts of the run counted.
+        verbose: print the tables of every evaluation, not of the last alone.
     """
 
     model_dir: str
@@ -39,6 +40,7 @@ class TrainOptions:
     save_checkpoints_steps: int = 1000
     keep_checkpoints: int = 3
     skip_preflight: bool = False
+    verbose: bool = False
 
     @property
     def initial_weights(self) -> str | None:

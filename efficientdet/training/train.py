@@ -15,7 +15,7 @@ from efficientdet import backend
 from efficientdet.checkpoint.report import REPORT_FILE, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
-from efficientdet.config import Config
+from efficientdet.config import Config, flatten
 from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
@@ -30,6 +30,7 @@ from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import training_alone
 from efficientdet.run.metrics_log import MetricsLog
+from efficientdet.run.scoreboard import Scoreboard
 from efficientdet.training import preflight
 from efficientdet.training.ema import slow_statistics
 from efficientdet.training.engine import TrainingEngine
@@ -37,6 +38,7 @@ from efficientdet.training.fallback import decide_batch_norm
 from efficientdet.training.options import TrainOptions
 from efficientdet.training.progress_bar import ProgressBar
 from efficientdet.training.trainer import Plan, Trainer
+from efficientdet.wording import counted, duration
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +73,11 @@ def train(options: TrainOptions) -> None:
         run = open_run(options)
         trainer = build_trainer(options, run)
         trainer.fit()
+    if best := Scoreboard(run.checkpoints, run.config.best_metric).best_line():
+        logger.info(best)
     progress = trainer.progress
     logger.info(
-        f"done: {progress.step} steps in {progress.seconds / 60:.1f} minutes of training, "
+        f"done: {counted(progress.step, 'step')}, {duration(progress.seconds)} of training; "
         f"checkpoints and metrics in {directory.path}"
     )
 
@@ -121,7 +125,7 @@ def open_run(options: TrainOptions) -> OpenedRun:
             strict=not options.skip_preflight,
         )  # fmt: skip
         check_metric(config.best_metric, validator.metric_names)
-        evaluation = EpochEvaluation(validator, directory.path / "eval")
+        evaluation = EpochEvaluation(validator, directory.path / "eval", options.verbose)
     return OpenedRun(
         directory, records, validation, label_map, config, checkpoints, batch_size, unit, evaluation
     )
@@ -155,6 +159,8 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
             preflight.draw_batch(first, folder / "preflight.png", config=config)
+    hparams = flatten(config.to_dict()) | {"train_batch_size": batch_size}
+    hparams["ckpt"] = options.initial_weights
     callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
     trainer = Trainer(
         engine,
@@ -162,7 +168,7 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         run.checkpoints,
         batches=batches,
         evaluate=run.evaluation,
-        callbacks=[*callbacks, TensorBoard(folder)],
+        callbacks=[*callbacks, TensorBoard(folder, hparams)],
     )
     _resume_or_load(trainer, options, run)
     run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was
@@ -306,13 +312,14 @@ def _headline(engine: TrainingEngine, plan: Plan, records: RecordSet) -> str:
     config = engine.config
     height, width = config.image_hw
     micro = f" in {config.grad_accum_steps} micro-batches" if config.grad_accum_steps > 1 else ""
+    images = counted(records.num_examples, "training image")
     parameters = sum(math.prod(v.shape) for v in engine.model.trainable_variables)
     return (
-        f"{config.name}, input {width}x{height}, {config.num_classes} classes, "
+        f"{config.name}, input {width}x{height}, {counted(config.num_classes, 'class')}, "
         f"{parameters / 1e6:.2f} M parameters, {keras.config.dtype_policy().name} on "
         f"{backend.device()} ({keras.backend.backend()})\n"
-        f"{records.num_examples} training images, batch {plan.batch_size}{micro}, "
-        f"{plan.steps_per_epoch} steps an epoch, {plan.num_epochs} epochs"
+        f"{images}, batch {plan.batch_size}{micro}, "
+        f"{counted(plan.steps_per_epoch, 'step')} an epoch, {counted(plan.num_epochs, 'epoch')}"
     )
 
 

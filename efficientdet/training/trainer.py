@@ -20,6 +20,7 @@ from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
 from efficientdet.training.train_state import EMA
+from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +122,8 @@ class Trainer:
                     self._save()
                 while not self._finished(interrupt):
                     self._train_epoch(interrupt)
+            if self._evaluate is not None:
+                self._evaluate.show_last()
         finally:
             for callback in self._callbacks:
                 callback.close()
@@ -131,8 +134,8 @@ class Trainer:
                 self._run_evaluation()
         if self._should_stop_early():
             logger.info(
-                f"no better {self.plan.best_metric} in {self.config.early_stopping_epochs} "
-                "evaluations: stopping early"
+                f"no better {self.plan.best_metric} in "
+                f"{counted(self.config.early_stopping_epochs, 'evaluation')}: stopping early"
             )
             return True
         return self.progress.epoch >= self.plan.num_epochs or self._is_out_of_time()
@@ -146,7 +149,11 @@ class Trainer:
         self.engine.train_heads_only(progress.epoch < self.config.heads_only_epochs)
         for callback in self._callbacks:
             callback.on_epoch(
-                progress.epoch, progress.step_in_epoch, plan.steps_per_epoch, plan.num_epochs
+                progress.epoch,
+                progress.step_in_epoch,
+                plan.steps_per_epoch,
+                plan.num_epochs,
+                self._compilations != self.engine.compilations,
             )
         batches = self._stream()
         while self.progress.step_in_epoch < plan.steps_per_epoch:
@@ -158,13 +165,19 @@ class Trainer:
                 self._save()
                 interrupt.stop_if_received()
             if self._is_out_of_time():
+                self._end_epoch()
                 self._save()
                 return
             if self.progress.step % plan.save_steps == 0:
                 self._save()
+        self._end_epoch()
         self.progress.epoch += 1
         self.progress.step_in_epoch = 0
         self._save()
+
+    def _end_epoch(self) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_end()
 
     def _step(self, batches: Iterator[Batch]) -> None:
         """One update, told to the callbacks."""
@@ -296,7 +309,10 @@ class Trainer:
         with self._evaluate.written(evaluated):
             # Archived before it is logged: a crash in between repeats both.
             with hold(prefix) as checkpoint:
-                self._scoreboard.keep_if_best(checkpoint, evaluated.metrics, self._evaluate.kept)
+                is_best = self._scoreboard.keep_if_best(
+                    checkpoint, evaluated.metrics, self._evaluate.kept
+                )
+            logger.info(self._scoreboard.line(evaluated.metrics, is_best))
             for callback in self._callbacks:
                 callback.on_evaluation(
                     self.progress.step, self.progress.epoch, evaluated.metrics, evaluated.pictures

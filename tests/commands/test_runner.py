@@ -151,3 +151,24 @@ def test_nohup_is_obeyed(run) -> None:
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+GOES = """
+import atexit, threading
+class Slow:
+    def __del__(self):
+        os.write(1, b"taken apart")
+sys.modules["slow"] = Slow()
+atexit.register(lambda: print("at exit"))
+main_thread = threading.main_thread()
+threading.Thread(target=lambda main=main_thread: (main.join(), print("thread"))).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [("", 0), ("raise UserError('no')", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", 130)],
+)
+def test_it_ends_at_once_and_loses_nothing(run, end: str, code: int):
+    done = run(GOES + end)
+    assert (done.returncode, done.stdout) == (code, "thread\nat exit\n")

@@ -8,7 +8,7 @@ from rich.console import Console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import evaluate, kitti_table
+from efficientdet.evaluation.evaluate import evaluate, kitti_table, operating_table
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 
 
@@ -70,12 +70,38 @@ def test_every_frame_has_its_detections(result):
     assert len(result.detections[1].scores) == 0
 
 
-def test_the_table_says_where_there_is_no_ground_truth(result):
+def test_only_what_has_ground_truth_has_a_row(result):
     console = Console(width=100, file=io.StringIO())
     result.print_table(console)
-    rows = [line for line in console.file.getvalue().splitlines() if "Cyclist" in line]
-    assert ["no ground truth" in row for row in rows] == [True] * 4 + [False]
+    (line,) = [line for line in console.file.getvalue().splitlines() if "Cyclist" in line]
+    assert line.strip() == "without objects here: Cyclist"
     assert "n <= 40" in console.file.getvalue()
+
+
+def test_without_ground_truth_there_is_no_table(label_map):
+    assert evaluate([FrameTruth("000000", 0, 0, [])], [], label_map).tables() == []
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_figure_is_cut_or_wrapped(make_object, make_detections, width):
+    objects = [make_object(), make_object("Person_sitting", (200, 0, 260, 200))]
+    found = make_detections(((0, 0, 100, 50), 0.9, 1), ((200, 0, 260, 200), 0.8, 5))
+    result = evaluate([FrameTruth("000000", 0, 0, objects)], [found], LabelMap.kitti())
+    console = Console(width=width, file=io.StringIO())
+    result.print_table(console)
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    rows = [line.split() for line in lines if line.startswith("Car ")]
+    assert [len(row) for row in rows] == [8, 5, 5, 5, 8] and "…" not in "".join(map(str, rows))
+    assert "AR of 1 / 10 / 100 detections: 100.00 / 100.00 / 100.00" in lines
+    assert width < 80 or ["Person_sitting", "1"] in [line.split()[:2] for line in lines]
+
+
+def test_an_object_that_is_never_found_is_missed_in_the_table(make_object, label_map):
+    result = evaluate([FrameTruth("000000", 0, 0, [make_object()])], [], label_map)
+    console = Console(width=80, file=io.StringIO())
+    console.print(operating_table(result))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["Car", "-", "0.00", "-", "0.00", "1", "1", "-"] in rows
 
 
 def test_a_merged_class_is_one_id_for_coco_and_its_first_type_for_kitti(

@@ -86,7 +86,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> Run
         return detector
 
     class Evaluation:
-        def __init__(self, validator: object, folder: Path):
+        def __init__(self, validator: object, folder: Path, verbose: bool):
+            run.verbose = verbose
             self.kept = (folder / "thresholds.json",)
 
         def __call__(self, detector: Detector, checkpoint: str | Path) -> SimpleNamespace:

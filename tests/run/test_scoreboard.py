@@ -100,3 +100,27 @@ def test_of_a_loss_the_least_is_the_best(tmp_path: Path) -> None:
             board.scoreboard.keep_if_best(checkpoint, {"val_det_loss": value})
         board.logs["training"].append("eval", step, 1.0, {"val_det_loss": value})
     assert board.best == 2
+
+
+def test_a_line_has_changes_against_the_best_of_each(board: Board) -> None:
+    name = "kitti/moderate_R40"
+    assert board.scoreboard.best_line() is None
+    first = {"AP": 0.3, "AP50": 0.6, name: 0.5, "num_images": 9}
+    line = board.scoreboard.line(first, True)
+    assert line == "AP 30.00  AP50 60.00  KITTI moderate 50.00  best so far"
+    board.evaluate(0.3)
+    for metrics in (first, first | {"AP": 0.2, name: 0.6}, first | {"AP": 0.9, "num_images": 2}):
+        board.logs["training"].append("eval", 2, 1.0, metrics)
+    line = board.scoreboard.line({"AP": 0.315, "AP50": 0.5, name: 1.0, "num_images": 9}, True)
+    assert line == (
+        "AP 31.50 (+1.50)  AP50 50.00 (-10.00)  KITTI moderate 100.00 (+40.00)  best so far"
+    )
+    assert board.scoreboard.best_line() == f"best AP: 0.3000 at step 1, in {board.folder}/archive"
+
+
+def test_the_metric_that_decides_is_in_the_line(tmp_path: Path) -> None:
+    board = Board(tmp_path, metric="val_det_loss")
+    board.logs["training"].append("eval", 1, 1.0, {"AP": 0.1, "val_det_loss": 2.0})
+    board.logs["training"].append("eval", 2, 1.0, {"AP": None, "val_det_loss": 1.5})
+    line = board.scoreboard.line({"AP": 0.1, "val_det_loss": 1.25}, True)
+    assert line == "AP 10.00 (+0.00)  val_det_loss 1.2500 (-0.2500)  best so far"

@@ -18,10 +18,12 @@ def test_every_epoch_is_evaluated_and_the_best_kept(tmp_path: Path) -> None:
     assert run.eval_steps() == [4, 8, 12]
     best = read_bundle(tmp_path / "archive" / "model.ckpt-8")
     assert best["weight"] == evaluate.weights[1]
-    assert [line.split(" (")[0] for line in run.said] == [
-        "best AP so far: 0.2000",
-        "best AP so far: 0.4000",
+    assert run.said == [
+        "AP 20.00  best so far",
+        "AP 40.00 (+20.00)  best so far",
+        "AP 30.00 (-10.00)",
     ]
+    assert evaluate.shown == 1  # the tables, at the end
     Run(tmp_path, evaluate=Evaluate(0.35, 0.5), num_epochs=5).fit()  # best of all, after a resume
     assert (tmp_path / "archive" / "model.ckpt-20.index").exists()
 

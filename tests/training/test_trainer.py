@@ -13,7 +13,7 @@ from efficientdet.errors import UserError
 def test_a_run_from_beginning_to_end(tmp_path: Path) -> None:
     run = Run(tmp_path).fit()
     assert not run.resumed
-    assert run.recorder.epochs == [(0, 0, 4, 3), (1, 0, 4, 3), (2, 0, 4, 3)]
+    assert run.recorder.epochs == [(0, 0, 4, 3, True), (1, 0, 4, 3, False), (2, 0, 4, 3, False)]
     assert run.recorder.steps == [(step, step / 4) for step in range(1, 13)]
     assert run.recorder.closed == 1
     assert run.images == [*order(0), *order(1), *order(2)]

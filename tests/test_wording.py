@@ -1,0 +1,24 @@
+"""One image, two images."""
+
+import pytest
+
+from efficientdet.wording import counted, duration
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [(1, "image", "1 image"), (0, "step", "0 steps"), (2, "class", "2 classes")],
+)
+def test_plurals(number: int, noun: str, text: str) -> None:
+    assert counted(number, noun) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (3569, "59 min"), (3571, "1 h 0 min"),
+        (12000, "3 h 20 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
