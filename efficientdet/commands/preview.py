@@ -2,7 +2,8 @@
 
     python -m efficientdet.commands.preview --input=train.record --hparams=configs/kitti_d0.yaml
 
-Objects have the colour of their class; dashed grey boxes are regions in which nothing is learnt.
+Objects have the colour of their class, pasted ones a thick frame; dashed grey boxes are regions in
+which nothing is learnt. Below each picture stands which operations fell on it.
 The samples are the first ones of the run that has the same seed.
 """
 
@@ -12,14 +13,19 @@ from pathlib import Path
 from efficientdet.commands import runner, quiet_tensorflow  # isort: skip  # noqa: F401
 
 import numpy as np
+import tensorflow as tf
 from absl import flags
 
 from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
+from efficientdet.input.augmentation import fallen
 from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.input.record_set import RecordSet
 from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes, save_image, sheet
+from efficientdet.visualize.legend import Key, add_legend
+
+PASTED = 1 << 16  # above every class id
 
 
 def draw_samples(
@@ -32,7 +38,7 @@ def draw_samples(
     """
     manifest = Manifest.read(files)
     label_map = manifest.label_map if manifest else LabelMap.kitti()
-    pipeline = InputPipeline(
+    pipeline = _TracedPipeline(
         files,
         config,
         batch_size=1,
@@ -44,22 +50,66 @@ def draw_samples(
     batches = [batch for batch, _ in zip(pipeline.batches(), range(num_images), strict=False)]
     pictures = [_picture(batch, config, label_map) for batch in batches]
     captions = [_caption(batch) for batch in batches]
-    return sheet(pictures, columns, captions, cell_width=min(config.image_hw[1], 900))
+    picture = sheet(pictures, columns, captions, cell_width=min(config.image_hw[1], 900))
+    ids = sorted({i % PASTED for batch in batches for i in batch["classes"][batch["classes"] > 0]})
+    keys = [Key(label_map.names[i], class_colour(i)) for i in ids]
+    if config.copy_paste_prob:
+        keys.append(
+            Key("pasted, in its class's colour", class_colour(ids[0] if ids else 1), line_width=5)
+        )
+    return add_legend(picture, [*keys, Key("ignore region", IGNORED, dashed=True)])
+
+
+class _TracedPipeline(InputPipeline):
+    """The batches of an `InputPipeline`, which also tell what was done to them.
+
+    `operations` string [B] names the operations that fell on a sample; `classes` of a pasted object
+    is greater by `PASTED`, which no operation looks at.
+    """
+
+    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image, box, donor_class = super().draw_donor(seed)
+        return image, box, donor_class + PASTED
+
+    def _make_example(
+        self, number: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor, closed: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        row = super()._make_example(number, valid, seed, closed)
+        names = tf.constant([operation.name for operation in self._operations], tf.string)
+        fell = fallen(seed, self._operations, closed=closed)
+        return row | {"operations": tf.strings.reduce_join(names[fell], separator=",")}
 
 
 def _picture(batch: dict[str, np.ndarray], config: Config, label_map: LabelMap) -> np.ndarray:
     """The one image of a batch in its own colours, boxes drawn."""
-    image = to_pixels(batch["images"][0], config)
     boxes, classes = batch["boxes"][0][:, [1, 0, 3, 2]], batch["classes"][0]
-    image = draw_boxes(image, boxes[classes < 0], colours=IGNORED, dashed=True)
-    ids = classes[classes > 0].tolist()
-    labels = [label_map.names[i] for i in ids]
-    return draw_boxes(image, boxes[classes > 0], labels, [class_colour(i) for i in ids])
+    boxes, classes = boxes[classes != 0], classes[classes != 0]
+    ids, pasted = np.where(classes > 0, classes % PASTED, 0), classes > PASTED
+    names = ["" if i < 1 else label_map.names[int(i)] for i in ids]
+    width = max(1, round(config.image_hw[1] / 640))
+    # Around the object, not over it: a small one would vanish under a thick frame.
+    boxes = boxes + np.outer(pasted * 2 * width, [-1, -1, 1, 1])
+    return draw_boxes(
+        to_pixels(batch["images"][0], config),
+        boxes,
+        [f"{name}, pasted" if new else name for name, new in zip(names, pasted, strict=True)],
+        [class_colour(int(i)) for i in ids],
+        dashed=ids < 1,
+        line_width=np.where(pasted, 3 * width, width),
+    )
 
 
 def _caption(batch: dict[str, np.ndarray]) -> str:
-    scale = 1 / batch["image_scale"][0].mean()
-    return f"{batch['source_id'][0].decode()}   scale {scale:.2f}"
+    """The frame, and what was done to it."""
+    scale = f"scale {1 / batch['image_scale'][0].mean():.2f}"
+    done = batch["operations"][0].decode().split(",")
+    has_pasted = (batch["classes"] > PASTED).any()
+    words = {
+        "scale": scale,
+        "copy_paste": "copy_paste" if has_pasted else "copy_paste (no place for it, or cut away)",
+    }
+    named = [words.get(name, name) for name in done if name]
+    return f"{batch['source_id'][0].decode()}   {', '.join(named)}"
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ _PALETTE: tuple[Colour, ...] = (
     (190, 150, 120),
 )
 IGNORED: Colour = (170, 170, 170)
+WHITE: Colour = (255, 255, 255)  # no class has it
 PAPER: Colour = (250, 250, 250)
 INK: Colour = (30, 30, 30)
 
@@ -179,7 +180,9 @@ def _tags(
         if bottom < box[1] - 1 or top > box[3] + 1:
             x = float(np.clip(box[[0, 2]].mean(), left, right))
             edge = (bottom, box[1]) if bottom < box[1] else (top, box[3])
-            draw.line([(x, edge[0]), (float(np.clip(x, box[0], max(box[[0, 2]]))), edge[1])], colour)
+            draw.line(
+                [(x, edge[0]), (float(np.clip(x, box[0], max(box[[0, 2]]))), edge[1])], colour
+            )
     for i, (left, top, right, bottom) in zip(shown, places, strict=True):
         draw.rectangle((left, top, right, bottom - 1), colours[i])
         brightness = np.dot(colours[i], (0.299, 0.587, 0.114))

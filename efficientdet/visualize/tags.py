@@ -47,4 +47,3 @@ def _candidates(box: np.ndarray, size: np.ndarray, image: np.ndarray):
     inside = np.clip(corners[:, :2], 0, np.maximum(image - size, 0))
     moved = np.abs(inside - corners[:, :2]).sum(1) / height
     return np.concatenate([inside, inside + size], axis=1), corners[:, 2] + moved
-
