@@ -127,16 +127,11 @@ def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:
 
 def _drawn(drawn: Counter[int], thresholds: Mapping[int, float], label_map: LabelMap) -> str:
     """How many boxes stand in the pictures, by class, and from which score on."""
-    total = f"{drawn.total():,} {'box' if drawn.total() == 1 else 'boxes'} drawn"
-    if len(set(thresholds.values())) == 1:
-        total += f", of a score from {next(iter(thresholds.values())):g} on"
-        parts = [f"{label_map.names[i]} {drawn[i]:,}" for i in label_map.names if drawn[i]]
-    else:
-        parts = [
-            f"{name} {drawn[i]:,} (score from {thresholds[i]:.2f} on)"
-            for i, name in label_map.names.items()
-        ]
-    return ": ".join([total, *filter(None, [", ".join(parts)])])
+    counts = [
+        f"{name} {drawn[i]:,} (score >= {thresholds[i]:.2f})" for i, name in label_map.names.items()
+    ]
+    noun = "box" if drawn.total() == 1 else "boxes"
+    return f"{drawn.total():,} {noun} drawn: {', '.join(counts)}"
 
 
 def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:
