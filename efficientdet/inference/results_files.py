@@ -29,17 +29,23 @@ def write_results(model_dir: Path) -> None:
 
 
 class ResultsFiles(Callback):
-    """Writes them after each evaluation, and at the start of an epoch: a resumed run may be back.
+    """Writes them after each evaluation, and where a run goes on before one that it had.
 
     It comes after what logs the evaluation.
     """
 
     def __init__(self, model_dir: Path):
-        self._folder = model_dir
+        self._folder, self._step = model_dir, 0
 
     def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
         """Puts right what a resumed run has left behind."""
         write_results(self._folder)
+
+    def on_step(self, step: int, epoch: float, logs: Logs) -> None:
+        """Puts right what a run has left behind that went back to a checkpoint."""
+        if step <= self._step:
+            write_results(self._folder)
+        self._step = step
 
     def on_evaluation(
         self, step: int, epoch: float | None, metrics: Logs, pictures: Pictures
