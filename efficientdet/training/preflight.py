@@ -104,7 +104,9 @@ def draw_batch(
         pictures.append(
             _draw(to_pixels(image, config), boxes, classes, anchors[positive], label_map)
         )
-        captions.append(f"{name.decode()}: {(classes > 0).sum()} objects, {len(positive)} anchors")
+        found = {"object": int((classes > 0).sum()), "matched anchor": len(positive)}
+        counts = [f"{count} {noun}{'s' * (count != 1)}" for noun, count in found.items()]
+        captions.append(f"{name.decode()}: {', '.join(counts)}")
         seen |= set(classes[classes > 0].tolist())
     keys = [
         Key(f"{label_map.names[i]} (object)", class_colour(i), line_width=3) for i in sorted(seen)

@@ -25,7 +25,7 @@ def add_legend(picture: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
     The keys stand in as many lines as they need.
     """
     width = picture.shape[1]
-    font = text_font(int(np.clip(width / 90, 12, 18)))
+    font = text_font(int(np.clip(width / 90, 12, 26)))
     line, gap = font.size * 2.0, font.size
     strip = Image.new("RGB", (width, 1))
     measure = ImageDraw.Draw(strip).textlength
