@@ -6,9 +6,9 @@
         --hparams=configs/kitti_d0.yaml
 
 The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
-`--model_dir`, or the one that `--ckpt` names. What the run itself trained gets its point on the
-run's curve and may become its best, with `--watch` while `--mode=train` goes on. Number of classes,
-examples and boxes come from the manifest beside the records.
+`--model_dir`, with `--best` its best, or the one that `--ckpt` names. What the run itself trained
+gets its point on the run's curve and may become its best, with `--watch` while `--mode=train` goes
+on. Number of classes, examples and boxes come from the manifest beside the records.
 
 --helpfull lists AutoML's other flags, too. Each is accepted, with a line that says why it does
 nothing here, or refused with what to do instead.
@@ -109,6 +109,9 @@ flags.DEFINE_string(
     "With --zero_shot: which COCO class stands for which KITTI class.",
 )
 flags.DEFINE_bool("self_check", False, "With --mode=eval: judge the ground truth by itself.")
+flags.DEFINE_bool(
+    "best", False, "With --mode=eval: the best checkpoint (archive/), not the newest."
+)
 flags.DEFINE_bool("watch", False, "With --mode=eval: evaluate every new checkpoint, until Ctrl-C.")
 flags.DEFINE_integer(
     "min_eval_interval", 180, "Seconds between two looks of --watch.", lower_bound=1
@@ -171,11 +174,14 @@ def _check_flags() -> dict:
     for name, is_needed in needed.items():
         if is_needed and not FLAGS[name].value:
             raise UsageError(f"--{name} is missing, --mode={FLAGS.mode} needs it")
-    for name in ("zero_shot", "self_check", "watch"):
+    for name in ("zero_shot", "self_check", "watch", "best"):
         if FLAGS[name].value and FLAGS.mode != "eval":
             raise UsageError(f"--{name} goes with --mode=eval, not --mode={FLAGS.mode}")
     if FLAGS.zero_shot and not FLAGS.ckpt:
         raise UsageError("--zero_shot needs --ckpt, a COCO checkpoint of 90 classes")
+    for name in ("ckpt", "watch"):
+        if FLAGS.best and FLAGS[name].value:
+            raise UsageError(f"--best and --{name} exclude each other: take one of the two")
     if FLAGS.strategy == "tpu":
         raise UsageError("--strategy=tpu: TPUs are not supported; leave it out, or say gpus")
     if FLAGS.ckpt and FLAGS.backbone_ckpt:

@@ -24,7 +24,7 @@ from efficientdet.errors import UsageError
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model_dir", None, "Folder of the run.")
 flags.DEFINE_string("model_name", None, "Needed only with --ckpt where no run stands in model_dir.")
-flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's newest: prefix or folder.")
+flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's own: prefix or folder.")
 flags.DEFINE_enum(
     "ckpt_classes", "auto", ["auto", "by_id"],
     "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
@@ -41,7 +41,10 @@ flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
 flags.DEFINE_multi_string(
     "hparams", [], "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
 )
-flags.DEFINE_bool("best", False, "Take the best checkpoint (archive/) instead of the newest.")
+flags.DEFINE_bool(
+    "best", False, "Take the best checkpoint (archive/): the default where there is one."
+)
+flags.DEFINE_bool("newest", False, "Take the newest checkpoint, also where there is a best one.")
 
 
 def main() -> None:
@@ -49,19 +52,22 @@ def main() -> None:
     for name in ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
+    if FLAGS.best and FLAGS.newest:
+        raise UsageError("--best and --newest exclude each other: take one of the two")
+    which = "best" if FLAGS.best else "newest" if FLAGS.newest else None
     hparams = parse_hparams(FLAGS.hparams)
-    ckpt = FLAGS.ckpt or (f"{FLAGS.model_dir}/archive" if FLAGS.best else None)
     from efficientdet.input.images import require_images
-    from efficientdet.run.checkpoints import newest_checkpoint
+    from efficientdet.run.checkpoints import CheckpointManager, newest_checkpoint
 
-    if not ckpt:
-        newest_checkpoint(Path(FLAGS.model_dir), to="predict with")
+    model_dir = Path(FLAGS.model_dir)
+    if not FLAGS.ckpt and not CheckpointManager(model_dir / "archive").steps():
+        newest_checkpoint(model_dir, to="predict with")
     require_images(FLAGS.images)
     # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.inference.prediction import PredictOptions, predict
 
-    predict(runner.options(PredictOptions, hparams=hparams, ckpt=ckpt))
+    predict(runner.options(PredictOptions, hparams=hparams, which=which))
 
 
 if __name__ == "__main__":

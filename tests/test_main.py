@@ -60,6 +60,9 @@ WITHOUT_TENSORFLOW = {
     (*TRAIN, "--hparams=none.yaml"): "none.yaml: No such file or directory; expected a YAML file",
     (*TRAIN, "--grad_accum_steps=0"): "--grad_accum_steps=0: 0 is not a positive integer",
     (*TRAIN, "--zero_shot"): "--zero_shot goes with --mode=eval, not --mode=train",
+    (*TRAIN, "--best"): "--best goes with --mode=eval, not --mode=train",
+    (*EVAL, "--best", "--ckpt=a"): "--best and --ckpt exclude each other: take one of the two",
+    (*EVAL, "--best", "--watch"): "--best and --watch exclude each other: take one of the two",
     (*EVAL, "--zero_shot"): "--zero_shot needs --ckpt, a COCO checkpoint of 90 classes",
 }
 

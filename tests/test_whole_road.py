@@ -76,14 +76,22 @@ def test_report_and_thresholds_name_their_checkpoint(folder: Path) -> None:
     for place, name in (("eval", "model.ckpt-6"), ("archive", "model.ckpt-3")):
         thresholds = json.loads((folder / f"run/{place}/thresholds.json").read_text())
         assert thresholds["checkpoint"] == f"run/{name}" and f"-{thresholds['step']}" in name
-        assert f"run/{name} (step " in (folder / f"run/{place}/report.html").read_text()
+        report = (folder / f"run/{place}/report.html").read_text()
+        assert f"<code>run/{name}</code>, step {thresholds['step']}." in report
+
+
+def test_results_have_a_row_for_each_evaluation(folder: Path) -> None:
+    rows = (folder / "run/results.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rows] == [["epoch", "step"], ["1", "3"], ["2", "6"]]
+    assert Image.open(folder / "run/results.png").width > 1000
 
 
 def test_prediction_draws_and_writes_each_image(folder: Path, root: Path) -> None:
     predict = root / "efficientdet/predict.py"
     said = _run(predict, "--model_dir=run", "--images=KIT", "--max_images=3", "--batch_size=2",
                 "--output_dir=found", cwd=folder)  # fmt: skip
-    assert "best F1 of run/model.ckpt-6 (step 6), from run/eval/thresholds.json" in said
+    assert "checkpoint: run/archive/model.ckpt-3, the best of its run" in said
+    assert "best F1 of run/archive/model.ckpt-3 (step 3), from run/archive/thresholds.json" in said
     names = sorted(path.stem for path in (folder / "KIT/training/image_2").iterdir())[:3]
     assert sorted(path.stem for path in (folder / "found").glob("*.png")) == names
     assert sorted(path.stem for path in (folder / "found/results").iterdir()) == names

@@ -11,6 +11,7 @@ import numpy as np
 
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.coco import Matching
+from efficientdet.evaluation.confusion import confusion_matrix
 from efficientdet.evaluation.frames import FrameTruth, LabelledObject
 
 MIN_IOU = 0.5
@@ -155,6 +156,21 @@ class Mistakes:
                     if kind in found
                 ]
         return rows
+
+    def confusion(self, thresholds: dict[int, float]) -> np.ndarray:
+        """Objects by their class over detections by theirs, see `confusion_matrix`.
+
+        The diagonal, rows and columns add up to what `at` counts as found, missed and false.
+        """
+        shown = self._shown(thresholds)
+        return confusion_matrix(
+            self._truths,
+            self._detections,
+            found=~self._missed(thresholds) & ~self._truths.crowd,
+            right=shown & self._right,
+            wrong=shown & self._wrong,
+            num_classes=self._label_map.num_classes,
+        )
 
     def worst_frames(self, thresholds: dict[int, float], count: int = 20) -> list[FrameMistakes]:
         """The frames with most mistakes, the worst first; frames without any are left out."""

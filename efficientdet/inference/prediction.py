@@ -3,10 +3,11 @@
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
@@ -19,11 +20,11 @@ from efficientdet.evaluation.results import write_coco, write_frame
 from efficientdet.inference.detector import load_detector
 from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.progress import track
-from efficientdet.run.checkpoints import newest_checkpoint
+from efficientdet.run.checkpoints import best_checkpoint, newest_checkpoint
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import require_writable
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
-from efficientdet.visualize.detections import draw_detections
+from efficientdet.visualize.detections import draw_detections, is_shown
 from efficientdet.visualize.drawing import save_image
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,9 @@ class PredictOptions:
 
     Attributes:
         hparams: hyper-parameters of the command line, by dotted key.
-        ckpt: instead of the newest checkpoint of `model_dir`.
+        ckpt: instead of a checkpoint of `model_dir`.
+        which: of `model_dir`: `best` is in `archive/`; None takes it where there is one, else the
+            newest.
         images: see `find_images`.
         min_score: boxes from this score on are drawn; None: by class, the best F1 of this
             checkpoint's evaluation.
@@ -46,6 +49,7 @@ class PredictOptions:
     model_name: str | None = None
     hparams: Mapping[str, Any] = field(default_factory=dict)
     ckpt: str | None = None
+    which: Literal["best", "newest"] | None = None
     ckpt_classes: ClassMode = "auto"
     image_list: str | None = None
     output_dir: str = "predictions"
@@ -64,7 +68,7 @@ def predict(options: PredictOptions) -> None:
         UserError: before the first image; or at the end, where some could not be read.
     """
     run = RunDirectory(options.model_dir)
-    path = options.ckpt or newest_checkpoint(run.path, to="predict with")
+    path = options.ckpt or _of_run(run.path, options.which)
     require(str(path))  # before anything slow
     folder = Path(options.output_dir)
     images = find_images(options.images, options.image_list)[: options.max_images]
@@ -78,6 +82,7 @@ def predict(options: PredictOptions) -> None:
     detector = load_detector(config, path, label_map, options.ckpt_classes)
     thresholds = _thresholds(path, run, label_map, options.min_score)
     found: list[FrameDetections] = []
+    drawn = Counter()
     unreadable: list[str] = []
 
     def leave_out(what: str) -> None:
@@ -90,17 +95,43 @@ def predict(options: PredictOptions) -> None:
         for frame, image in zip(detector.detect(batch), originals, strict=True):
             found.append(frame)
             write_frame(folder / "results" / f"{frame.source_id}.txt", frame, label_map)
+            drawn.update(frame.classes[is_shown(frame, thresholds)].tolist())
             picture = draw_detections(image, frame, label_map, thresholds)
             save_image(picture, folder / f"{frame.source_id}.png")
     write_coco(folder / "detections.json", found)
     logger.info(
         f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json"
     )
+    logger.info(_drawn(drawn, thresholds, label_map))
     if unreadable:
         raise UserError(
             f"{len(unreadable)} of {len(images)} images could not be read and have no results, "
             f"first {unreadable[0]}"
         )
+
+
+def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:
+    """The checkpoint of a run to take, said in a line.
+
+    Raises:
+        UserError: there is none.
+    """
+    best = None if which == "newest" else best_checkpoint(model_dir)
+    if which == "best" and best is None:
+        raise UserError(f"{model_dir}/archive: no best checkpoint; leave out --best")
+    path = best or newest_checkpoint(model_dir, to="predict with")
+    why = "the best of its run; --newest takes the newest" if best else "the newest of its run"
+    logger.info(f"checkpoint: {path}, {why}")
+    return path
+
+
+def _drawn(drawn: Counter[int], thresholds: Mapping[int, float], label_map: LabelMap) -> str:
+    """How many boxes stand in the pictures, by class, and from which score on."""
+    counts = [
+        f"{name} {drawn[i]:,} (score >= {thresholds[i]:.2f})" for i, name in label_map.names.items()
+    ]
+    noun = "box" if drawn.total() == 1 else "boxes"
+    return f"{drawn.total():,} {noun} drawn: {', '.join(counts)}"
 
 
 def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:

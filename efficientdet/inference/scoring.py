@@ -19,6 +19,7 @@ from efficientdet.evaluation import zero_shot as class_map
 from efficientdet.evaluation.evaluate import evaluate as compute_metrics
 from efficientdet.evaluation.self_check import check_table, self_check
 from efficientdet.inference.detector import Detector, load_detector
+from efficientdet.inference.results_files import write_results
 from efficientdet.inference.truths import read_truths
 from efficientdet.inference.validation import (
     EpochEvaluation,
@@ -28,7 +29,12 @@ from efficientdet.inference.validation import (
 )
 from efficientdet.input.record_set import RecordSet
 from efficientdet.run import record_prints
-from efficientdet.run.checkpoints import CheckpointManager, hold, newest_checkpoint
+from efficientdet.run.checkpoints import (
+    CheckpointManager,
+    best_checkpoint,
+    hold,
+    newest_checkpoint,
+)
 from efficientdet.run.curve import EvaluationCurve, own_prefix
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import require_writable
@@ -44,6 +50,7 @@ class EvaluateOptions:
         model_dir: of the run; None with `zero_shot` and `self_check`.
         hparams: hyper-parameters of the command line, by dotted key.
         ckpt: instead of the newest checkpoint of the run.
+        best: the run's best checkpoint (`archive/`) instead of the newest.
         class_map: file for `zero_shot`: which COCO class stands for which KITTI class.
         verbose: with `watch`, print the tables of every evaluation; else they are printed anyhow.
         skip_preflight: read records that training would refuse, where they can be read.
@@ -56,6 +63,7 @@ class EvaluateOptions:
     hparams: Mapping[str, Any] = field(default_factory=dict)
     label_map_path: str | None = None
     ckpt: str | None = None
+    best: bool = False
     ckpt_classes: ClassMode = "auto"
     class_map: str = ""
     eval_batch_size: int = 1
@@ -78,7 +86,7 @@ def evaluate(options: EvaluateOptions) -> None:
         _await_checkpoint(run.path, options.min_eval_interval)
     label_map = run.label_map(records.label_map)
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
-    path = options.ckpt or newest_checkpoint(run.path, to="evaluate")
+    path = options.ckpt or _of_run(run.path, options.best)
     require(str(path))  # before anything slow
     require_writable(run.path / "eval")
     record_prints.tell_changes(run.path, {"val": records})
@@ -109,8 +117,9 @@ def evaluate(options: EvaluateOptions) -> None:
                     evaluation.written(found := evaluation(detector, own)),
                 ):
                     curve.add(checkpoint, found.metrics, found.pictures, evaluation.kept)
+                    write_results(run.path)
         except UserError:
-            if own is None or Path(f"{own}{INDEX_SUFFIX}").exists():
+            if own is None or options.best or Path(f"{own}{INDEX_SUFFIX}").exists():
                 raise
             logger.info(f"{own} is gone, training has newer ones")
             path = newest_checkpoint(run.path, to="evaluate")
@@ -174,6 +183,22 @@ def _best_metric(config: Config, overrides: Mapping[str, Any], validator: Valida
         logger.info(f"no checkpoint is kept as the best: {error}")
         return None
     return config.best_metric
+
+
+def _of_run(model_dir: Path, best: bool) -> Path:
+    """The best checkpoint of a run, or its newest.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not best:
+        return newest_checkpoint(model_dir, to="evaluate")
+    if path := best_checkpoint(model_dir):
+        return path
+    raise UserError(
+        f"{model_dir}/archive: no best checkpoint; --mode=train_and_eval and --mode=eval keep one. "
+        "Leave out --best to take the newest"
+    )
 
 
 def _await_checkpoint(model_dir: Path, seconds: float) -> None:

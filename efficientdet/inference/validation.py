@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -28,11 +29,15 @@ from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
 from efficientdet.progress import track
 from efficientdet.run import thresholds
+from efficientdet.run.curve import is_own
+from efficientdet.run.directory import RunDirectory
+from efficientdet.run.history import History
 from efficientdet.run.lock import writing_alone
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
-from efficientdet.visualize.detections import draw_detections, draw_truth
+from efficientdet.visualize.detections import comparison_keys, draw_detections, draw_truth
 from efficientdet.visualize.drawing import save_image, sheet
+from efficientdet.visualize.legend import add_legend
 from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -137,7 +142,9 @@ class Validator:
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         metrics = result.metrics | losses | {"num_images": len(self.truths)}
-        return Evaluated(metrics, result, detections, sheet(pictures))
+        keys = comparison_keys(self.truths[: len(pictures)], self.label_map, STRIP_SCORE)
+        strip = add_legend(sheet(pictures), keys)
+        return Evaluated(metrics, result, detections, strip)
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
@@ -157,11 +164,14 @@ class Validator:
             line = wrapped(line, self._console.width)
         self._console.print(line, soft_wrap=True)
 
-    def write(self, evaluated: Evaluated, folder: Path, checkpoint: Identity) -> None:
+    def write(
+        self, evaluated: Evaluated, folder: Path, checkpoint: Identity, history: History
+    ) -> None:
         """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
 
         Args:
             checkpoint: which was judged; report and thresholds name it.
+            history: of the run up to here, this evaluation included.
         """
         result = evaluated.result
         write_kitti(folder / "results", evaluated.detections, self.label_map)
@@ -172,8 +182,17 @@ class Validator:
         for name, picture in evaluated.pictures.items():
             save_image(picture, folder / f"{name}.png")
         images = {frame.source_id: self._pixels(frame.source_id) for frame in result.worst_frames}
-        description = f"{self._config.name}, {checkpoint}, split {self._split}"
-        eval_report.write(folder / REPORT, result, images, description)
+        subject = eval_report.Subject(
+            self._config.name,
+            checkpoint.name,
+            checkpoint.step,
+            self._split,
+            date=datetime.now().astimezone(),
+            best_metric=self._config.best_metric,
+            training=history.training,
+            evaluations=history.evaluations,
+        )
+        eval_report.write(folder / REPORT, result, images, subject)
 
     def _batches(self) -> Iterator[Batch]:
         batches = islice(self._pipeline.batches(), self._num_batches)
@@ -195,7 +214,7 @@ class Validator:
         truth = self.truths[self._numbers[frame.source_id]]
         pixels = draw_truth(pixels, truth, self.label_map, scale=scale)
         scores = dict.fromkeys(self.label_map.names, STRIP_SCORE)
-        return draw_detections(pixels, frame, self.label_map, scores, scale=scale)
+        return draw_detections(pixels, frame, self.label_map, scores, scale=scale, beside=truth)
 
 
 class EpochEvaluation:
@@ -234,8 +253,12 @@ class EpochEvaluation:
     @contextmanager
     def written(self, evaluated: Evaluated) -> Iterator[None]:
         """Writes the files; while entered, no other process changes them, nor curve and archive."""
+        checkpoint, run = evaluated.checkpoint, RunDirectory(self._folder.parent)
         with writing_alone(self._folder):
-            self._validator.write(evaluated, self._folder, evaluated.checkpoint)
+            history = History()
+            if is_own(Path(checkpoint.name), run):
+                history = History.read(run.path).until(checkpoint.step, evaluated.metrics)
+            self._validator.write(evaluated, self._folder, checkpoint, history)
             yield
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.input import geometry
-from efficientdet.input.chance import uniform, uniform_int, with_probability
+from efficientdet.input.chance import happens, uniform, uniform_int, with_probability
 from efficientdet.input.geometry import Sample
 from efficientdet.input.photometric import photometric
 from efficientdet.model.roles import IGNORE
@@ -38,6 +38,11 @@ class Operation:
     apply: Callable[[Sample, tf.Tensor], Sample]
     probability: float = 1.0
     closes: bool = False
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is for every sample."""
+        return self.probability >= 1 and not self.closes
 
 
 class OtherSamples(Protocol):
@@ -98,15 +103,31 @@ def augment(
         closed: bool scalar, whether those that close are left out.
     """
     for operation in todo:
-        own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(operation.name.encode()))
-        share = operation.probability
-        if operation.closes:
-            share = tf.where(closed, 0.0, share)
-        elif share >= 1:
+        own, share = _chance(operation, seed, closed)
+        if operation.is_certain:
             sample = operation.apply(sample, own)
-            continue
-        sample = with_probability(share, operation.apply, sample, own)
+        else:
+            sample = with_probability(share, operation.apply, sample, own)
     return sample
+
+
+def fallen(seed: tf.Tensor, todo: Sequence[Operation], *, closed: tf.Tensor) -> tf.Tensor:
+    """bool [operations]: which of them `augment` applies with the same arguments."""
+    chances = [_chance(operation, seed, closed) for operation in todo]
+    falls = [
+        tf.constant(True) if operation.is_certain else happens(share, own)
+        for operation, (own, share) in zip(todo, chances, strict=True)
+    ]
+    return tf.reshape(tf.stack(falls), [len(todo)]) if falls else tf.zeros([0], tf.bool)
+
+
+def _chance(
+    operation: Operation, seed: tf.Tensor, closed: tf.Tensor
+) -> tuple[tf.Tensor, float | tf.Tensor]:
+    """The operation's own seed, and its probability now."""
+    own = tf.random.experimental.stateless_fold_in(seed, zlib.crc32(operation.name.encode()))
+    share = operation.probability
+    return own, tf.where(closed, 0.0, share) if operation.closes else share
 
 
 def random_scale(

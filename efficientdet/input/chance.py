@@ -14,8 +14,13 @@ def with_probability(
     seed: tf.Tensor,
 ) -> Sample:
     """`op(sample, seed)` for that share of the seeds; else nothing is computed."""
-    choose, seed = tf.unstack(tf.random.split(seed))
-    return tf.cond(uniform(choose) < probability, lambda: op(sample, seed), lambda: sample)
+    _, own = tf.unstack(tf.random.split(seed))
+    return tf.cond(happens(probability, seed), lambda: op(sample, own), lambda: sample)
+
+
+def happens(probability: float | tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """bool: whether `with_probability` computes its op."""
+    return uniform(tf.random.split(seed)[0]) < probability
 
 
 def uniform(seed: tf.Tensor, low: float = 0.0, high: float = 1.0) -> tf.Tensor:

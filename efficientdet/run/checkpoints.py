@@ -24,6 +24,7 @@ from efficientdet.checkpoint.bundle import (
     read_entry,
     write_bundle,
 )
+from efficientdet.checkpoint.stored import find_prefix
 from efficientdet.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -313,3 +314,9 @@ def newest_checkpoint(model_dir: Path, *, to: str) -> Path:
             "one with --ckpt"
         )
     return checkpoints.prefix(steps[-1])
+
+
+def best_checkpoint(model_dir: Path) -> Path | None:
+    """Prefix of the checkpoint in `archive/`, or None where there is none."""
+    archive = model_dir / "archive"
+    return find_prefix(archive, str(archive)) if CheckpointManager(archive).steps() else None

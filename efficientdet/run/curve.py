@@ -56,6 +56,11 @@ class EvaluationCurve:
 def own_prefix(path: str | Path, run: RunDirectory) -> Path | None:
     """Prefix of the checkpoint at `path` if `run` trained it (its model_dir or archive/)."""
     prefix = Path(identify(path).name)
+    return prefix if is_own(prefix, run) else None
+
+
+def is_own(prefix: Path, run: RunDirectory) -> bool:
+    """Whether `run` trained the checkpoint at `prefix`, which need not be there any more."""
     homes = (run.path.resolve(), (run.path / "archive").resolve())
-    is_named = re.fullmatch(r"model\.ckpt-\d+", prefix.name)
-    return prefix if run.exists and is_named and prefix.parent.resolve() in homes else None
+    is_named = re.fullmatch(r"model\.ckpt-\d+", prefix.name) is not None
+    return run.exists and is_named and prefix.parent.resolve() in homes

@@ -3,12 +3,14 @@
 import logging
 import shutil
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from efficientdet.config import Config
+from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.input.pipeline import to_pixels
 from efficientdet.input.record_set import RecordSet
@@ -16,7 +18,15 @@ from efficientdet.inspection import checks
 from efficientdet.inspection.coverage import measure
 from efficientdet.model import targets
 from efficientdet.model.anchors import Anchors
-from efficientdet.visualize.drawing import class_colour, draw_boxes, save_image, sheet
+from efficientdet.visualize.drawing import (
+    IGNORED,
+    WHITE,
+    class_colour,
+    draw_boxes,
+    save_image,
+    sheet,
+)
+from efficientdet.visualize.legend import Key, add_legend
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +82,12 @@ def check_disk(model: keras.Model, model_dir: Path, *, keep: int) -> None:
         )
 
 
-def draw_batch(batch: Mapping[str, np.ndarray], path: Path, *, config: Config) -> None:
-    """Draws what the network is about to see: objects, ignore regions, positive anchors (thin).
+def draw_batch(
+    batch: Mapping[str, np.ndarray], path: Path, *, config: Config, label_map: LabelMap
+) -> None:
+    """Draws what the network is about to see, with a legend.
+
+    Objects are thick and named, the anchors matched to them thin, ignore regions dashed.
 
     Args:
         batch: as the input pipeline makes it.
@@ -81,24 +95,48 @@ def draw_batch(batch: Mapping[str, np.ndarray], path: Path, *, config: Config) -
     anchors = Anchors(config).boxes
     assigned = targets.assign(anchors, batch["boxes"], batch["classes"], config=config)
     matched = keras.ops.convert_to_numpy(assigned.classes)
-    pictures, captions = [], []
-    for image, boxes, classes, of_anchors, name in zip(
+    pictures, captions, seen = [], [], set()
+    rows = zip(
         batch["images"], batch["boxes"], batch["classes"], matched, batch["source_id"], strict=True
-    ):
-        picture = to_pixels(image, config)
+    )
+    for image, boxes, classes, of_anchors, name in islice(rows, PICTURED):
         positive = np.flatnonzero(of_anchors >= 0)
-        ids = of_anchors[positive] + 1
-        for chosen, labels, width in (
-            (anchors[positive], ids, 1),
-            (boxes[classes != 0], classes[classes != 0], 2),
-        ):
-            colours = [class_colour(int(label)) for label in labels]
-            picture = draw_boxes(
-                picture, chosen[:, [1, 0, 3, 2]], colours=colours, line_width=width
-            )
-        pictures.append(picture)
-        captions.append(f"{name.decode()}: {(classes > 0).sum()} objects, {len(positive)} anchors")
-    save_image(sheet(pictures[:PICTURED], columns=2, captions=captions[:PICTURED]), path)
+        pictures.append(
+            _draw(to_pixels(image, config), boxes, classes, anchors[positive], label_map)
+        )
+        found = {"object": int((classes > 0).sum()), "matched anchor": len(positive)}
+        counts = [f"{count} {noun}{'s' * (count != 1)}" for noun, count in found.items()]
+        captions.append(f"{name.decode()}: {', '.join(counts)}")
+        seen |= set(classes[classes > 0].tolist())
+    keys = [
+        Key(f"{label_map.names[i]} (object)", class_colour(i), line_width=3) for i in sorted(seen)
+    ]
+    keys += [
+        Key("matched anchor, learns that object", WHITE, line_width=1),
+        Key("ignore region, nothing is learnt", IGNORED, dashed=True),
+    ]
+    save_image(add_legend(sheet(pictures, columns=2, captions=captions), keys), path)
+
+
+def _draw(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    anchors: np.ndarray,
+    label_map: LabelMap,
+) -> np.ndarray:
+    """One picture of a batch; `anchors` are those that are matched."""
+    ids = classes[classes != 0]
+    drawn = np.concatenate([anchors, boxes[classes != 0]])[:, [1, 0, 3, 2]]
+    counts = (len(anchors), len(ids))
+    return draw_boxes(
+        image,
+        drawn,
+        [""] * len(anchors) + [label_map.names.get(int(i), "") for i in ids],
+        [WHITE] * len(anchors) + [class_colour(int(i)) for i in ids],
+        dashed=np.concatenate([np.zeros(len(anchors), bool), ids < 0]),
+        line_width=np.repeat([1, 2], counts),
+    )
 
 
 def _tell_coverage(missed: Mapping[str, float], count: int, config: Config) -> None:

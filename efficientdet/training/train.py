@@ -20,6 +20,7 @@ from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError, UserError
 from efficientdet.inference.precision import explain_precision
+from efficientdet.inference.results_files import ResultsFiles
 from efficientdet.inference.validation import EpochEvaluation, Validator, check_metric, count_images
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
@@ -158,7 +159,9 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     if not options.skip_preflight:
         preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
         for first in islice(batches(0, 0), 1):  # without one, the trainer says so
-            preflight.draw_batch(first, folder / "preflight.png", config=config)
+            preflight.draw_batch(
+                first, folder / "preflight.png", config=config, label_map=run.label_map
+            )
     hparams = flatten(config.to_dict()) | {"train_batch_size": batch_size}
     hparams["ckpt"] = options.initial_weights
     callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
@@ -168,7 +171,7 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         run.checkpoints,
         batches=batches,
         evaluate=run.evaluation,
-        callbacks=[*callbacks, TensorBoard(folder, hparams)],
+        callbacks=[*callbacks, TensorBoard(folder, hparams), ResultsFiles(folder)],
     )
     _resume_or_load(trainer, options, run)
     run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was

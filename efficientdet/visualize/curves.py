@@ -34,9 +34,11 @@ def kitti_figure(curves: Sequence[Curve]) -> Figure:
     return _finish(figure, plots)
 
 
-def coco_figure(result: CocoResult, class_names: Mapping[int, str]) -> Figure:
-    """Precision over recall of every class with ground truth, at IoU 0.5 and at 0.75."""
-    levels = {"IoU 0.5": 0, "IoU 0.75": 5}
+def coco_figure(
+    result: CocoResult, class_names: Mapping[int, str], ious: Sequence[float] = (0.5, 0.75)
+) -> Figure:
+    """Precision over recall of every class with ground truth, a plot for each IoU of COCO's ten."""
+    levels = {f"IoU {iou:g}": round((iou - 0.5) / 0.05) for iou in ious}
     figure, plots = _plots(list(levels))
     for title, level in levels.items():
         for class_id, name in class_names.items():
@@ -45,7 +47,7 @@ def coco_figure(result: CocoResult, class_names: Mapping[int, str]) -> Figure:
                 plots[title].plot(
                     np.linspace(0, 1, len(precision)),
                     precision,
-                    color=np.array(class_colour(class_id)) / 255 * 0.85,  # on white
+                    color=np.array(class_colour(class_id)) / 255 * 0.8,  # on white
                     label=f"{name}, AP {100 * precision.mean():.1f}",
                 )
     return _finish(figure, plots)
@@ -64,8 +66,22 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
+def tidy(plot: Axes) -> None:
+    """A light grid, no box."""
+    plot.grid(color="#dddddd", linewidth=0.6)
+    plot.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(plot: Axes, columns: int) -> None:
+    """The names of the curves under the plot: over it, they hide what they name."""
+    plot.legend(
+        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8,
+        frameon=False, columnspacing=1.2, handlelength=1.6, borderaxespad=0,
+    )  # fmt: skip
+
+
 def _plots(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
-    figure = Figure(figsize=(4.2 * max(len(titles), 1), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.4 * max(len(titles), 1), 4.3), layout="constrained")
     axes = figure.subplots(1, max(len(titles), 1), squeeze=False)[0]
     axes[0].set_ylabel("precision")
     return figure, dict(zip(titles, axes, strict=False))
@@ -74,10 +90,9 @@ def _plots(titles: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
 def _finish(figure: Figure, plots: Mapping[str, Axes]) -> Figure:
     for title, plot in plots.items():
         plot.set(title=title, xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))
-        plot.grid(color="#dddddd", linewidth=0.6)
-        plot.spines[["top", "right"]].set_visible(False)
+        tidy(plot)
         if plot.lines:
-            plot.legend(loc="upper right", fontsize=8, edgecolor="none", framealpha=0.85)
+            legend_below(plot, columns=1 if len(plot.lines) <= 3 else 2)
         else:
             plot.text(0.5, 0.5, "no ground truth", ha="center", color="#888888")
     return figure

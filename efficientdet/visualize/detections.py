@@ -5,8 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth, box_array
-from efficientdet.visualize.drawing import class_colour, draw_boxes
+from efficientdet.evaluation.frames import (
+    FrameDetections,
+    FrameTruth,
+    LabelledObject,
+    box_array,
+)
+from efficientdet.visualize.drawing import IGNORED, WHITE, class_colour, draw_boxes
+from efficientdet.visualize.legend import Key
 
 
 def draw_detections(
@@ -16,6 +22,7 @@ def draw_detections(
     thresholds: Mapping[int, float],
     *,
     scale: Sequence[float] = (1.0, 1.0),
+    beside: FrameTruth | None = None,
 ) -> np.ndarray:
     """A copy of `image` with the detections as solid boxes, named and scored.
 
@@ -23,13 +30,19 @@ def draw_detections(
         image: uint8 [H, W, 3].
         thresholds: class id -> score from which it is drawn.
         scale: (y, x), pixels of the original image for one of `image`.
+        beside: objects that labels should not hide.
     """
-    lowest = np.array([thresholds.get(int(c), 0.0) for c in frame.classes])
-    shown = frame.scores >= lowest
+    shown = is_shown(frame, thresholds)
     classes, scores = frame.classes[shown], frame.scores[shown]
     labels = [f"{label_map.names[int(c)]} {s:.2f}" for c, s in zip(classes, scores, strict=True)]
     colours = [class_colour(int(c)) for c in classes]
-    return draw_boxes(image, _scaled(frame.boxes[shown], scale), labels, colours)
+    others = _scaled(box_array(_objects(beside)), scale) if beside else None
+    return draw_boxes(image, _scaled(frame.boxes[shown], scale), labels, colours, avoid=others)
+
+
+def is_shown(frame: FrameDetections, thresholds: Mapping[int, float]) -> np.ndarray:
+    """bool [N]: which detections reach the threshold of their class; without one, all do."""
+    return frame.scores >= np.array([thresholds.get(int(c), 0.0) for c in frame.classes])
 
 
 def draw_truth(
@@ -40,9 +53,25 @@ def draw_truth(
     scale: Sequence[float] = (1.0, 1.0),
 ) -> np.ndarray:
     """A copy of `image` with the labelled objects as dashed boxes; grey: not in the label map."""
-    objects = [o for o in truth.objects if not o.is_dont_care]
+    objects = _objects(truth)
     colours = [class_colour(label_map.id_of(o.type) or 0) for o in objects]
     return draw_boxes(image, _scaled(box_array(objects), scale), colours=colours, dashed=True)
+
+
+def comparison_keys(frames: Sequence[FrameTruth], label_map: LabelMap, score: float) -> list[Key]:
+    """What boxes of `draw_truth` and `draw_detections` on these frames mean."""
+    types = {o.type for truth in frames for o in _objects(truth)}
+    ids = {label_map.id_of(kind) or 0 for kind in types}
+    keys = [
+        Key(f"predicted, score from {score:g} on", WHITE),
+        Key("labelled", WHITE, dashed=True),
+        *(Key(name, class_colour(i)) for i, name in label_map.names.items() if i in ids),
+    ]
+    return [*keys, Key("labelled, not a class here", IGNORED, dashed=True)] if 0 in ids else keys
+
+
+def _objects(truth: FrameTruth) -> list[LabelledObject]:
+    return [o for o in truth.objects if not o.is_dont_care]
 
 
 def _scaled(boxes: np.ndarray, scale: Sequence[float]) -> np.ndarray:

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from efficientdet.atomic import atomic_path
 from efficientdet.errors import UsageError
+from efficientdet.visualize import tags
 
 Colour = tuple[int, int, int]
 
@@ -24,8 +25,9 @@ _PALETTE: tuple[Colour, ...] = (
     (190, 150, 120),
 )
 IGNORED: Colour = (170, 170, 170)
-_PAPER: Colour = (250, 250, 250)
-_INK: Colour = (30, 30, 30)
+WHITE: Colour = (255, 255, 255)  # no class has it
+PAPER: Colour = (250, 250, 250)
+INK: Colour = (30, 30, 30)
 
 
 def class_colour(class_id: int) -> Colour:
@@ -44,18 +46,21 @@ def draw_boxes(
     labels: Sequence[str] | None = None,
     colours: Sequence[Colour] | Colour = _PALETTE[0],
     *,
-    dashed: bool = False,
-    line_width: int | None = None,
+    dashed: bool | Sequence[bool] = False,
+    line_width: int | Sequence[int] | None = None,
+    avoid: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A copy of `image` with boxes and their labels on it.
+    """A copy of `image` with boxes and their labels on it; labels keep off each other and objects.
 
     Args:
         image: uint8 [H, W, 3].
         boxes: [N, 4], `left top right bottom` in pixels of `image`; they may reach outside.
         labels: N texts, each on a tag at its box; an empty text has no tag.
         colours: one for all, or N.
-        dashed: for what is no detection: ground truth beside predictions, ignore regions.
-        line_width: pixels; by default it grows with the image.
+        dashed: for what is no detection: ground truth beside predictions, ignore regions; one for
+            all, or N.
+        line_width: pixels, one for all, or N; by default it grows with the image.
+        avoid: [M, 4], further objects that labels should not hide.
 
     Returns:
         uint8 [H, W, 3].
@@ -66,15 +71,14 @@ def draw_boxes(
     labels = [""] * len(boxes) if labels is None else labels
     if len(colours) == 3 and not isinstance(colours[0], Sequence):
         colours = [colours] * len(boxes)
-    width = line_width or max(1, round(max(image.shape[:2]) / 640))
+    width = max(1, round(max(image.shape[:2]) / 640)) if line_width is None else line_width
+    widths, dashes = (np.broadcast_to(one, len(boxes)).tolist() for one in (width, dashed))
     canvas = Image.fromarray(np.asarray(image, np.uint8)).convert("RGB")
     draw = ImageDraw.Draw(canvas)
-    for box, colour in zip(boxes, colours, strict=True):
-        _rectangle(draw, box, colour, width, dashed)
-    # Tags come last: no box crosses a text.
-    for box, label, colour in zip(boxes, labels, colours, strict=True):
-        if label:
-            _tag(draw, box, label, colour, canvas.size)
+    for box, colour, width, is_dashed in zip(boxes, colours, widths, dashes, strict=True):
+        outline(draw, box, colour, width, is_dashed)
+    objects = boxes if avoid is None else np.concatenate([boxes, avoid])
+    _tags(draw, boxes, labels, colours, canvas.size, objects)  # last: no box crosses a text
     return np.asarray(canvas)
 
 
@@ -100,13 +104,13 @@ def sheet(
     """
     cell_width = cell_width or max(image.shape[1] for image in images)
     cells = [_cell(image, cell_width) for image in images]
-    font = _font(max(11, cell_width // 45))
+    font = text_font(max(11, cell_width // 45))
     line = 0 if captions is None else int(font.size * 1.5)
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) + line for row in rows]
     columns = min(columns, len(cells))
     size = (columns * (cell_width + gap) + gap, sum(heights) + gap * (len(rows) + 1))
-    canvas = Image.new("RGB", size, _PAPER)
+    canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
     top = gap
     for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
@@ -115,7 +119,7 @@ def sheet(
             canvas.paste(cell, (left, top))
             if captions is not None:
                 text = captions[number * columns + column]
-                draw.text((left, top + cell.height + line // 8), text, _INK, font)
+                draw.text((left, top + cell.height + line // 8), text, INK, font)
         top += height + gap
     return np.asarray(canvas)
 
@@ -134,9 +138,10 @@ def save_image(image: np.ndarray, path: str | Path) -> None:
         Image.fromarray(image).save(temporary, format=kind)
 
 
-def _rectangle(
+def outline(
     draw: ImageDraw.ImageDraw, box: np.ndarray, colour: Colour, width: int, dashed: bool
 ) -> None:
+    """One box, `left top right bottom`."""
     left, top, right, bottom = box
     if not dashed:
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=width)
@@ -157,17 +162,31 @@ def _dashes(
         draw.line(points, colour, width)
 
 
-def _tag(
-    draw: ImageDraw.ImageDraw, box: np.ndarray, text: str, colour: Colour, size: tuple[int, int]
+def _tags(
+    draw: ImageDraw.ImageDraw,
+    boxes: np.ndarray,
+    labels: Sequence[str],
+    colours: Sequence[Colour],
+    image: tuple[int, int],
+    objects: np.ndarray,
 ) -> None:
-    """A filled label above the box; inside where the image ends."""
-    font = _font(max(10, round(max(size) / 95)))
-    width, height = draw.textlength(text, font) + 4, font.size * 1.25
-    left = float(np.clip(box[0], 0, max(0, size[0] - width)))
-    top = box[1] - height if box[1] >= height else max(0.0, box[1])
-    draw.rectangle((left, top, left + width, top + height), colour)
-    brightness = np.dot(colour, (0.299, 0.587, 0.114))
-    draw.text((left + 2, top), text, _INK if brightness > 110 else _PAPER, font)
+    """Filled labels beside their boxes; a thin line leads to one that had to move away."""
+    font = text_font(max(10, round(max(image) / 95)))
+    shown = [i for i, label in enumerate(labels) if label]
+    sizes = [(draw.textlength(labels[i], font) + 4, font.size * 1.25) for i in shown]
+    places = tags.place(boxes[shown], np.array(sizes).reshape(-1, 2), image, objects)
+    for i, (left, top, right, bottom) in zip(shown, places, strict=True):
+        box, colour = boxes[i], colours[i]
+        if bottom < box[1] - 1 or top > box[3] + 1:
+            x = float(np.clip(box[[0, 2]].mean(), left, right))
+            edge = (bottom, box[1]) if bottom < box[1] else (top, box[3])
+            draw.line(
+                [(x, edge[0]), (float(np.clip(x, box[0], max(box[[0, 2]]))), edge[1])], colour
+            )
+    for i, (left, top, right, bottom) in zip(shown, places, strict=True):
+        draw.rectangle((left, top, right, bottom - 1), colours[i])
+        brightness = np.dot(colours[i], (0.299, 0.587, 0.114))
+        draw.text((left + 2, top), labels[i], INK if brightness > 110 else PAPER, font)
 
 
 def _cell(image: np.ndarray, width: int) -> Image.Image:
@@ -177,5 +196,6 @@ def _cell(image: np.ndarray, width: int) -> Image.Image:
     return cell.resize((width, max(1, round(cell.height * width / cell.width))))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def text_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of every label and caption, `size` in pixels."""
     return ImageFont.load_default(size)

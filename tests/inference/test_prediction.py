@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
@@ -102,3 +103,37 @@ def test_an_overlong_name_is_told_before_the_first_image(folder):
     with pytest.raises(UserError, match="a name longer than 220 bytes"):
         predict(OPTIONS)
     assert not (folder / "out").exists()
+
+
+def test_it_says_how_many_boxes_it_drew_and_from_which_score_on(folder, said):
+    predict(replace(OPTIONS, images="images/a.png,images/c.png", min_score=0.4))
+    assert said[-1] == "2 boxes drawn: Car 2 (score >= 0.40), Cyclist 0 (score >= 0.40)"
+    predict(replace(OPTIONS, images="images/a.png", min_score=0.6))
+    assert said[-1].startswith("0 boxes drawn: Car 0 ")
+
+
+@pytest.mark.parametrize(
+    ("how", "taken"),
+    [
+        (
+            {},
+            "checkpoint: run/archive/model.ckpt-4, the best of its run; --newest takes the newest",
+        ),
+        ({"which": "best"}, "checkpoint: run/archive/model.ckpt-4, the best of its run; --newest"),
+        ({"which": "newest"}, "checkpoint: run/model.ckpt-1, the newest of its run"),
+        ({"ckpt": "other/model"}, ""),
+    ],
+)
+def test_the_best_checkpoint_comes_first_where_there_is_one(folder, said, monkeypatch, how, taken):
+    loaded = []
+    take = lambda config, path, *_: loaded.append(str(path)) or OneBox()  # noqa: E731
+    monkeypatch.setattr(prediction, "load_detector", take)
+    predict(replace(OPTIONS, images="images/a.png"))
+    assert loaded.pop() == "run/model.ckpt-1" and "the newest of its run" in said[0]
+    with pytest.raises(UserError, match="run/archive: no best checkpoint; leave out --best"):
+        predict(replace(OPTIONS, which="best"))
+    write_bundle(Path("run/archive/model.ckpt-4"), {"weight": np.array(0.3)})
+    said.clear()
+    predict(replace(OPTIONS, images="images/a.png", **how))
+    assert said[0].startswith(taken)
+    assert loaded == [how.get("ckpt") or taken.split()[1].rstrip(",")]

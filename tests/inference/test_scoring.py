@@ -132,6 +132,21 @@ def test_an_evaluation_is_a_point_a_line_and_the_best(run: Run) -> None:
     assert not (run.path / "metrics.jsonl").exists()  # training's own
 
 
+def test_the_best_can_be_evaluated_again(run: Run) -> None:
+    with pytest.raises(UserError, match="run/archive: no best checkpoint"):
+        run.evaluate(best=True)
+    run.save(4, 0.9)
+    run.evaluate()
+    run.save(8, 0.5)
+    run.num_images = 10
+    run.evaluate(best=True)
+    assert run.lines() == [(4, 1.0, 0.9), (4, 1.0, 0.9)]  # the second one on more images
+    assert (run.path / "eval" / "thresholds.json").read_text().endswith("archive/model.ckpt-4")
+    rows = (run.path / "results.csv").read_text().splitlines()
+    assert [row.split(",")[:3] for row in rows[1:]] == [["1", "4", "9"], ["1", "4", "10"]]
+    assert (run.path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize("where", ["metrics.jsonl", "eval/metrics.jsonl"])
 def test_a_step_is_on_the_curve_once(run: Run, where: str) -> None:
     run.save(6, 0.25)

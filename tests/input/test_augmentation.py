@@ -400,3 +400,32 @@ def test_what_closes_is_left_out_in_the_end():
     np.testing.assert_array_equal(same.image, frame.image)
     mixed = augmentation.augment(frame, [1, 2], mosaics, closed=False)
     assert np.any(mixed.image != frame.image)
+
+
+def test_what_has_fallen_is_what_was_applied():
+    """Two that keep a tally in the picture: a certain one and one that closes among them."""
+
+    def mark(place):
+        row = tf.one_hot([place], WIDTH, 200, 40, dtype=tf.uint8)[..., tf.newaxis]
+
+        def apply(frame, seed):
+            return frame._replace(image=tf.maximum(frame.image, row))
+
+        return apply
+
+    plan = ((0.5, False), (1.0, False), (0.5, True), (0.3, False))
+    todo = [
+        augmentation.Operation(f"op{i}", mark(i), share, closes)
+        for i, (share, closes) in enumerate(plan)
+    ]
+    for closed in (False, True):
+        tallies = []
+        for number in range(20):
+            seed = tf.constant([number, 7])
+            image = augmentation.augment(sample(), seed, todo, closed=closed).image
+            tallies.append(np.asarray(image)[0, : len(todo), 0] == 200)
+            fell = augmentation.fallen(seed, todo, closed=closed)
+            np.testing.assert_array_equal(fell, tallies[-1])
+        assert np.all(tallies, 0).tolist() == [False, True, False, False]
+        assert np.any(tallies, 0).tolist() == [True, True, not closed, True]
+    assert augmentation.fallen(seed, [], closed=False).shape == (0,)

@@ -69,7 +69,7 @@ def test_sheet_holds_every_image_in_its_cell():
     out = drawing.sheet(images, columns=2, gap=4)
     assert out.shape == (2 * 20 + 3 * 4, 2 * 40 + 3 * 4, 3)
     assert out[14, 20, 0] == 50 and out[14, 60, 0] == 100 and out[38, 20, 0] == 150
-    assert out[38, 60, 0] == drawing._PAPER[0]
+    assert out[38, 60, 0] == drawing.PAPER[0]
 
 
 def test_sheet_resizes_to_the_cell_and_adds_room_for_captions():
