@@ -5,9 +5,10 @@
   python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 --hparams=anchor_scale=2
 
 Exit code 0: fit to train on. 1: something is wrong; every kind of problem is named, with record
-numbers and source ids. Given several sets, it also looks for frames and drives that they share, and
-anchors are reported for the first one. Reads the records of the TF Object Detection API's and of
-AutoML's scripts, too.
+numbers and source ids. Warnings, such as a class that validation has no object of, leave it at 0.
+The last line is the verdict. Given several sets, it also looks for frames, drives and classes that
+they share or do not, and anchors are reported for the first set that is not for validation. Reads
+the records of the TF Object Detection API's and of AutoML's scripts, too.
 """
 
 from pathlib import Path
@@ -20,9 +21,10 @@ from efficientdet.config import Config, parse_hparams
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
-from efficientdet.inspection import checks
+from efficientdet.inspection import checks, shortages, terminal
 from efficientdet.inspection import report as data_report
-from efficientdet.inspection.anchor_report import anchor_rows
+from efficientdet.inspection.anchor_report import AnchorRow, anchor_rows
+from efficientdet.inspection.wording import counted
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Records: paths or globs, with commas; shards are found.")
@@ -57,22 +59,42 @@ def main() -> None:
     )
     console = Console(markup=False)  # class names may hold brackets
     for one in report.sets:
-        data_report.print_statistics(console, one, report.class_ids)
-    objects = report.sets[0].statistics.objects
-    anchors = []
-    if objects.trained.any():
-        trained = objects[objects.trained]
-        with console.status("Looking at anchors"):
-            anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
-        data_report.print_anchors(console, anchors)
+        terminal.print_statistics(console, one, report.class_ids)
+    anchors = _anchors(console, config, report)
+    if FLAGS.sample is None:
+        report.warnings += shortages.class_warnings(report)
     if FLAGS.report:
         with console.status(f"Writing {FLAGS.report}"):
             data_report.write_html(Path(FLAGS.report), report, anchors)
-        console.print(f"Report: {FLAGS.report}")
+        console.print(f"Report: {FLAGS.report}", soft_wrap=True, highlight=False)
+    terminal.print_findings(console, "warning", report.warnings)
+    _verdict(report)
+
+
+def _anchors(console: Console, config: Config, report: checks.Report) -> list[AnchorRow]:
+    """The rows of the anchor report, printed; none where there is nothing to learn from."""
+    of = report.training or report.sets[0]
+    objects = of.statistics.objects
+    if not objects.trained.any():
+        return []
+    with console.status("Looking at anchors"):
+        rows = anchor_rows(objects[objects.trained], config, FLAGS.image_size, FLAGS.fit_anchors)
+    terminal.print_anchors(console, rows)
+    report.warnings += shortages.fit_warnings(rows, of.path.name)
+    return rows
+
+
+def _verdict(report: checks.Report) -> None:
+    """The last line: what was found, and whether to train on it."""
+    records = counted(report.num_examples, "record")
+    if FLAGS.sample:
+        records += f" (at most {FLAGS.sample:,} of each file; classes were not judged)"
     if not report.ok:
-        found = len(report.problems)
-        raise UserError(f"{found} problem{'s' * (found > 1)}\n{report.text()}")
-    console.print(f"OK: {report.num_examples} records, nothing wrong")
+        terminal.print_findings(Console(stderr=True, markup=False), "problem", report.problems)
+        found = counted(len(report.problems), "problem")
+        raise UserError(f"{found} in {records}: do not train on them")
+    found = counted(len(report.warnings), "warning") if report.warnings else "nothing wrong"
+    print(f"OK: {records}, {found}")
 
 
 if __name__ == "__main__":
