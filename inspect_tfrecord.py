@@ -23,8 +23,7 @@ from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
 from efficientdet.inspection import checks, shortages, terminal
 from efficientdet.inspection import report as data_report
-from efficientdet.inspection.anchor_report import AnchorRow, anchor_rows
-from efficientdet.inspection.wording import counted
+from efficientdet.inspection.anchor_report import anchor_rows
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("input", None, "Records: paths or globs, with commas; shards are found.")
@@ -60,41 +59,26 @@ def main() -> None:
     console = Console(markup=False)  # class names may hold brackets
     for one in report.sets:
         terminal.print_statistics(console, one, report.class_ids)
-    anchors = _anchors(console, config, report)
-    if FLAGS.sample is None:
+    anchored = report.training or report.sets[0]
+    objects = anchored.statistics.objects
+    anchors = []
+    if objects.trained.any():
+        trained = objects[objects.trained]
+        with console.status("Looking at anchors"):
+            anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
+        terminal.print_anchors(console, anchors)
+        report.warnings += shortages.fit_warnings(anchors, anchored.path.name)
+    if FLAGS.sample is None:  # a part of the records says little about classes
         report.warnings += shortages.class_warnings(report)
     if FLAGS.report:
         with console.status(f"Writing {FLAGS.report}"):
             data_report.write_html(Path(FLAGS.report), report, anchors)
         console.print(f"Report: {FLAGS.report}", soft_wrap=True, highlight=False)
     terminal.print_findings(console, "warning", report.warnings)
-    _verdict(report)
-
-
-def _anchors(console: Console, config: Config, report: checks.Report) -> list[AnchorRow]:
-    """The rows of the anchor report, printed; none where there is nothing to learn from."""
-    of = report.training or report.sets[0]
-    objects = of.statistics.objects
-    if not objects.trained.any():
-        return []
-    with console.status("Looking at anchors"):
-        rows = anchor_rows(objects[objects.trained], config, FLAGS.image_size, FLAGS.fit_anchors)
-    terminal.print_anchors(console, rows)
-    report.warnings += shortages.fit_warnings(rows, of.path.name)
-    return rows
-
-
-def _verdict(report: checks.Report) -> None:
-    """The last line: what was found, and whether to train on it."""
-    records = counted(report.num_examples, "record")
-    if FLAGS.sample:
-        records += f" (at most {FLAGS.sample:,} of each file; classes were not judged)"
     if not report.ok:
         terminal.print_findings(Console(stderr=True, markup=False), "problem", report.problems)
-        found = counted(len(report.problems), "problem")
-        raise UserError(f"{found} in {records}: do not train on them")
-    found = counted(len(report.warnings), "warning") if report.warnings else "nothing wrong"
-    print(f"OK: {records}, {found}")
+        raise UserError(terminal.verdict(report, FLAGS.sample))
+    console.print(terminal.verdict(report, FLAGS.sample), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

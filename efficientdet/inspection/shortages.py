@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow
 from efficientdet.inspection.checks import InspectedSet, Problem, Report
-from efficientdet.inspection.wording import counted, listed
+from efficientdet.inspection.wording import NBSP, counted, listed
 
 NOT_LEARNT = "classes without an object to learn from"
 NOT_JUDGED = "classes without an object to judge by"
@@ -35,7 +35,7 @@ def class_warnings(report: Report) -> Iterator[Problem]:
         for one, count in others:
             yield from _not_judged(one, count, training, learnt, names)
     for one, count in counts:
-        few = [f"{names[i]} ({count[i]})" for i in names if 0 < count[i] < FEW_OBJECTS]
+        few = [f"{names[i]}{NBSP}({count[i]})" for i in names if 0 < count[i] < FEW_OBJECTS]
         if few:
             yield Problem(FEW, one.path.name, f"{listed(few)}. {_FEW[one is training]}")
 
@@ -52,7 +52,8 @@ def fit_warnings(rows: Sequence[AnchorRow], where: str) -> Iterator[Problem]:
     if any(row.fitted for row in rows) and rows[0].num_objects < FIT_OBJECTS:
         what = (
             f"{counted(rows[0].num_objects, 'object')}, where a fit needs {FIT_OBJECTS}: it "
-            "follows chance and is not recommended. Take the anchors of configs/kitti_*.yaml."
+            "follows chance and is not recommended. Those of configs/kitti_*.yaml were chosen by "
+            "all of KITTI."
         )
         yield Problem(LOOSE_FIT, where, what)
 
@@ -89,7 +90,7 @@ def _not_learnt(
     for other, found in others:
         if number := sum(found[label] for label in absent):
             parts.append(f"{other.path.name} holds {number:,} of them, which will all be missed.")
-    parts.append("Add frames of them" + ("." if label_map is None else ", or convert both with"))
+    parts.append("Add frames of them" + ("." if label_map is None else ", or convert with"))
     if label_map:
         kept = [name for i in names if count[i] for name in label_map.types[i - 1]]
         parts.append(f"--classes={','.join(kept)}")
@@ -105,9 +106,10 @@ def _not_judged(
 ) -> Iterator[Problem]:
     absent = [label for label in names if learnt[label] and not count[label]]
     if absent:
-        there = [f"{names[label]} ({learnt[label]:,} in {training.path.name})" for label in absent]
+        there = [f"{names[label]}{NBSP}({learnt[label]:,})" for label in absent]
         what = (
-            f"{listed(there)}. Their AP cannot be measured, and the mean AP leaves them out. "
-            "Convert with another --seed, a larger --val_fraction, or a --split_file of your own."
+            f"without {listed(there)} of {training.path.name}. Their AP cannot be measured, and "
+            "the mean AP leaves them out. Convert with another --seed, a larger --val_fraction, or "
+            "a --split_file of your own."
         )
         yield Problem(NOT_JUDGED, one.path.name, what)

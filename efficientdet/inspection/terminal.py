@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
-from efficientdet.inspection.checks import InspectedSet, Problem, by_kind
+from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
 from efficientdet.inspection.report import anchor_groups, class_table, facts
-from efficientdet.inspection.wording import counted
+from efficientdet.inspection.wording import NBSP, counted
 
 _GAP = 1  # spaces between columns
 
@@ -34,7 +34,7 @@ def print_statistics(console: Console, one: InspectedSet, class_ids: Mapping[str
 
 def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     """Prints the anchor report: groups down, configurations across."""
-    _say(console, "Objects that no anchor covers (best IoU below 0.5), in percent", style="bold")
+    _say(console, "Objects that no anchor covers (best IoU below 0.5), %", style="bold")
     covered = [row.coverage for row in rows]
     table = [
         ["", *("fitted" if row.fitted else row.input_size for row in rows)],
@@ -54,11 +54,13 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
             _say(console, row.coco_head, indent=4)
         if not row.fitted:
             told.add(row.hparams)
+    number, aside = rows[0].num_objects, ""
     if any(row.fitted for row in rows):
-        number = rows[0].num_objects
-        few = "" if number >= FIT_OBJECTS else f", too few: a fit needs {FIT_OBJECTS}"
-        _say(console, f"Fitted to {counted(number, 'object')}{few}.")
-    _say(console, "Fewest lost:")
+        few = number < FIT_OBJECTS
+        aside = ", fits aside" if few else ""
+        why = f", too few: a fit needs {FIT_OBJECTS}" if few else ""
+        _say(console, f"Fitted to {counted(number, 'object')}{why}.")
+    _say(console, f"Fewest lost{aside}:")
     _say(console, f"--hparams={best_row(rows).typed}", indent=2)
     console.print()
 
@@ -74,6 +76,25 @@ def print_findings(
             _say(console, f"{one.where}: {one.what}", indent=2)
         if len(found) > limit:
             _say(console, f"... and {len(found) - limit:,} more", indent=2)
+
+
+def verdict(report: Report, sample: int | None = None) -> str:
+    """The last line of all: what was found in how many records, and whether to train on them.
+
+    Args:
+        sample: records of each file that were looked at, where that was not all.
+    """
+    records = counted(report.num_examples, "record")
+    if sample:
+        records += f", at most {sample:,} of a file"
+    if not report.ok:
+        return f"{counted(len(report.problems), 'problem')} in {records}: do not train on them"
+    found = counted(len(report.warnings), "warning") if report.warnings else "nothing wrong"
+    if all(one.is_testing for one in report.sets):
+        found += "; they have no labels to learn from"
+    elif sample:
+        found += "; classes were not judged"
+    return f"OK: {records}, {found}"
 
 
 def _print_table(console: Console, rows: Sequence[Sequence[object]]) -> None:
@@ -108,5 +129,5 @@ def _say(
             subsequent_indent=" " * (indent + 2),
             break_long_words=False,
             break_on_hyphens=False,
-        ).replace("\N{NO-BREAK SPACE}", " ")
+        ).replace(NBSP, " ")
     console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)

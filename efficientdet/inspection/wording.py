@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+NBSP = "\N{NO-BREAK SPACE}"  # a figure stays with what it counts
 _LISTED = 8
 
 

@@ -20,7 +20,7 @@ from efficientdet.inspection.shortages import (
     class_warnings,
     fit_warnings,
 )
-from efficientdet.inspection.wording import counted, listed
+from efficientdet.inspection.wording import NBSP, counted, listed
 
 THREE = LabelMap((("Car", "Van"), ("Pedestrian",), ("Cyclist",)))
 IDS = {"Car": 1, "Van": 1, "Pedestrian": 2, "Cyclist": 3}
@@ -45,7 +45,7 @@ def warnings(*sets: InspectedSet, label_map: LabelMap | None = THREE) -> dict[st
             report.class_texts[label].add(text)
     kinds: dict[str, list[str]] = {}
     for one in class_warnings(report):
-        kinds.setdefault(one.kind, []).append(f"{one.where}: {one.what}")
+        kinds.setdefault(one.kind, []).append(f"{one.where}: {one.what}".replace(NBSP, " "))
     return kinds
 
 
@@ -62,7 +62,7 @@ def test_a_class_that_validation_cannot_judge_is_named_with_its_number(subset):
     found = warnings(a_set("train", **ENOUGH), a_set("val", subset, Car=30))
     assert list(found) == [NOT_JUDGED]
     (line,) = found[NOT_JUDGED]
-    assert line.startswith("val.record: Pedestrian (1,500 in train.record) and Cyclist (20 in")
+    assert line.startswith("val.record: without Pedestrian (1,500) and Cyclist (20) of train")
     assert "--split_file" in line
 
 
