@@ -5,9 +5,10 @@
   python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 --hparams=anchor_scale=2
 
 Exit code 0: fit to train on. 1: something is wrong; every kind of problem is named, with record
-numbers and source ids. Given several sets, it also looks for frames and drives that they share, and
-anchors are reported for the first one. Reads the records of the TF Object Detection API's and of
-AutoML's scripts, too.
+numbers and source ids. Warnings, such as a class that validation has no object of, leave it at 0.
+The last line is the verdict. Given several sets, it also looks for frames, drives and classes that
+they share or do not, and anchors are reported for the first set that is not for validation. Reads
+the records of the TF Object Detection API's and of AutoML's scripts, too.
 """
 
 from pathlib import Path
@@ -48,7 +49,7 @@ def main() -> None:
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from rich.console import Console
 
-    from efficientdet.inspection import checks
+    from efficientdet.inspection import checks, shortages, terminal
     from efficientdet.inspection import report as data_report
     from efficientdet.inspection.anchor_report import anchor_rows
 
@@ -63,22 +64,27 @@ def main() -> None:
     )
     console = Console(markup=False)  # class names may hold brackets
     for one in report.sets:
-        data_report.print_statistics(console, one, report.class_ids)
-    objects = report.sets[0].statistics.objects
+        terminal.print_statistics(console, one, report.class_ids)
+    anchored = report.training or report.sets[0]
+    objects = anchored.statistics.objects
     anchors = []
     if objects.trained.any():
         trained = objects[objects.trained]
         with console.status("Looking at anchors"):
             anchors = anchor_rows(trained, config, FLAGS.image_size, FLAGS.fit_anchors)
-        data_report.print_anchors(console, anchors)
+        terminal.print_anchors(console, anchors)
+        report.warnings += shortages.fit_warnings(anchors, anchored.path.name)
+    if FLAGS.sample is None:  # a part of the records says little about classes
+        report.warnings += shortages.class_warnings(report)
     if FLAGS.report:
         with console.status(f"Writing {FLAGS.report}"):
             data_report.write_html(Path(FLAGS.report), report, anchors)
-        console.print(f"Report: {FLAGS.report}")
+        console.print(f"Report: {FLAGS.report}", soft_wrap=True, highlight=False)
+    terminal.print_findings(console, "warning", report.warnings)
     if not report.ok:
-        found = len(report.problems)
-        raise UserError(f"{found} problem{'s' * (found > 1)}\n{report.text()}")
-    console.print(f"OK: {report.num_examples} records, nothing wrong")
+        terminal.print_findings(Console(stderr=True, markup=False), "problem", report.problems)
+        raise UserError(terminal.verdict(report, FLAGS.sample))
+    console.print(terminal.verdict(report, FLAGS.sample), soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def test_verdict_tables_and_report(root, records):
     good, pixels = map(finish, runs)
     code, out, err = good
     assert code == 0, err
-    assert "OK: 8 records, nothing wrong" in out
+    assert re.fullmatch(r"OK: 8 records, \d warnings", out.splitlines()[-1])
+    assert "warning: anchors fitted to few objects" in out and "Fitted to" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"512x512 +fitted +640x256 +fitted", out)
     assert re.search(r"^Car +1 +\d+", out, re.MULTILINE) and "anchor_scale=2.0" in out
     page = (records / "report.html").read_text()
@@ -69,3 +71,5 @@ def test_verdict_tables_and_report(root, records):
     assert code == 1
     assert "pixel coordinates: box_loss would stay at 0 (3 times)" in err
     assert "pixels.record, record 0 (900000)" in err
+    verdict = err.splitlines()[-1]
+    assert verdict.startswith("error: ") and verdict.endswith(": do not train on them")

@@ -20,6 +20,7 @@ from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Place, base_path, read_records
 from efficientdet.errors import UserError
+from efficientdet.inspection.wording import counted
 from efficientdet.progress import meter
 
 # Kinds of problems that show between records; `record_rules` has those of a single one.
@@ -96,6 +97,7 @@ class Report:
     Attributes:
         sets: what was read, in the order given.
         problems: all that were found.
+        warnings: what to know before training on them; they are fit for it all the same.
         label_map: given, or from the manifests, or None.
         class_texts: class id -> class texts seen with it, ignore regions aside.
     """
@@ -103,12 +105,21 @@ class Report:
     sets: list[InspectedSet]
     label_map: LabelMap | None
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     class_texts: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def ok(self) -> bool:
         """True where nothing is wrong."""
         return not self.problems
+
+    @property
+    def training(self) -> InspectedSet | None:
+        """The set to train on: the first that was not converted for validation or testing."""
+        other = ("validation", "testing")
+        return next(
+            (one for one in self.sets if not one.manifest or one.manifest.subset not in other), None
+        )
 
     @property
     def num_examples(self) -> int:
@@ -125,10 +136,7 @@ class Report:
 
     def grouped(self) -> dict[str, list[Problem]]:
         """Problems by kind, in the order they came up."""
-        groups: dict[str, list[Problem]] = {}
-        for problem in self.problems:
-            groups.setdefault(problem.kind, []).append(problem)
-        return groups
+        return by_kind(self.problems)
 
     def text(self, limit: int = 3) -> str:
         """The problems for a terminal, at most `limit` of each kind."""
@@ -139,6 +147,14 @@ class Report:
             if len(problems) > limit:
                 lines.append(f"  ... and {len(problems) - limit} more")
         return "\n".join(lines)
+
+
+def by_kind(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
+    """The same by kind, in the order they came up."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.kind, []).append(problem)
+    return groups
 
 
 def check_records(
@@ -159,7 +175,7 @@ def check_records(
         max_instances: objects an image may hold.
         decode_images: decode pixels and verify hashes; False is bounded by the disk alone.
         sample: look only at the first so many records of each file.
-        allow_shared_drives: a split that parts drives is no problem.
+        allow_shared_drives: a split that parts drives is a warning, no problem.
         num_workers: threads; None means one a core.
     """
     by_name: dict[Path, list[Path]] = {}
@@ -171,7 +187,9 @@ def check_records(
     rules = Rules(report.label_map, max_instances, decode_images)
     for one in report.sets:
         _check_set(one, report, rules, sample, num_workers)
-    report.problems += _shared(report.sets, allow_shared_drives)
+    for problem in _shared(report.sets, allow_shared_drives):
+        allowed = allow_shared_drives and problem.kind == DRIVES
+        (report.warnings if allowed else report.problems).append(problem)
     return report
 
 
@@ -230,11 +248,13 @@ def _check_whole(one: InspectedSet, complete: bool) -> Iterator[Problem]:
         return
     objects, manifest = one.statistics.objects, one.manifest
     if not one.num_learnable and not one.is_testing:
-        yield Problem(NO_BOXES, name, f"{one.num_examples} images without a single object")
+        yield Problem(
+            NO_BOXES, name, f"{counted(one.num_examples, 'image')} without a single object"
+        )
     elif len(objects) and max(objects.widths.max(), objects.heights.max()) < 2:
         yield Problem(TINY, name, f"the widest box is {objects.widths.max():.3g} px wide")
     if complete and manifest and one.num_examples != manifest.num_examples:
-        what = f"{one.num_examples} records, the manifest says {manifest.num_examples}"
+        what = f"{counted(one.num_examples, 'record')}, the manifest says {manifest.num_examples}"
         yield Problem(MANIFEST, name, what)
 
 
@@ -245,17 +265,18 @@ def _shared(sets: Sequence[InspectedSet], allow_shared_drives: bool) -> Iterator
                 continue
             names = f"{first.path.name} and {second.path.name}"
             if common := sorted(first.ids & second.ids):
-                yield Problem(LEAK, names, f"{len(common)} frames, first {common[0]}")
-            if allow_shared_drives or not (first.is_kitti and second.is_kitti):
+                yield Problem(LEAK, names, f"{counted(len(common), 'frame')}, first {common[0]}")
+            if not (first.is_kitti and second.is_kitti):
                 continue
             if drives := shared_drives(first.ids, second.ids):
-                count = sum(drives.values())
+                count = f"{sum(drives.values()):,} of {counted(len(second.ids), 'frame')}"
+                accept = "" if allow_shared_drives else ", or accept it with --allow_shared_drives"
                 yield Problem(
                     DRIVES,
                     names,
-                    f"{count} of {len(second.ids)} frames of {second.path.name} come from "
-                    f"{len(drives)} drives that are also in {first.path.name}; convert with "
-                    "--split=drive, or accept it with --allow_shared_drives",
+                    f"{count} of {second.path.name} belong to drives that are also in "
+                    f"{first.path.name} ({counted(len(drives), 'drive')}); convert with "
+                    f"--split=drive{accept}",
                 )
 
 

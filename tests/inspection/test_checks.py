@@ -281,7 +281,7 @@ def test_train_and_val_share_neither_frames_nor_drives(make_kitti):
     assert problem.kind == checks.DRIVES and "1 of 2 frames of val.record" in problem.what
     assert check_records(shared, allow_shared_drives=True).ok
     kinds = check_records([train, converted(root, "val", names[1:])]).grouped()
-    assert checks.LEAK in kinds and kinds[checks.LEAK][0].what == f"1 frames, first {names[1]}"
+    assert checks.LEAK in kinds and kinds[checks.LEAK][0].what == f"1 frame, first {names[1]}"
 
 
 @pytest.mark.parametrize("manifest", [True, False])

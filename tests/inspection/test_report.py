@@ -13,6 +13,7 @@ from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.inspection import report as data_report
+from efficientdet.inspection import terminal
 from efficientdet.inspection.anchor_report import anchor_rows
 from efficientdet.inspection.checks import check_records
 
@@ -42,11 +43,12 @@ def write(tmp_path):
     return check
 
 
-def printed(report, rows=()) -> str:
-    console = Console(width=80, file=io.StringIO())
-    data_report.print_statistics(console, report.sets[0], report.class_ids)
+def printed(report, rows=(), width=80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    terminal.print_statistics(console, report.sets[0], report.class_ids)
     if rows:
-        data_report.print_anchors(console, rows)
+        terminal.print_anchors(console, rows)
+    terminal.print_findings(console, "problem", report.problems)
     return console.file.getvalue()
 
 
@@ -60,7 +62,7 @@ def test_the_table_fits_80_columns_and_adds_up(write):
     assert table["DontCare"]["ignored"] == 1
     text = printed(report)
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    assert "1.3 on average, at most 3; 1 images have none" in text
+    assert "1.3 on average, at most 3; 1 image has none" in text
 
 
 def test_anchor_rows_compare_sizes_and_propose(write):
@@ -78,7 +80,7 @@ def test_anchor_rows_compare_sizes_and_propose(write):
     assert len(anchor_rows(objects, Config(), [256], fit=False)) == 1
 
     text = printed(report, rows)
-    assert "Fewest lost: --hparams=image_size=256x" in text and "padding, %" in text
+    assert "Fewest lost, fits aside:\n  --hparams=image_size=256x" in text and "padding, %" in text
 
 
 def test_each_proposal_says_whether_it_keeps_the_heads_of_a_coco_checkpoint(write):
@@ -106,7 +108,7 @@ def test_the_page_is_whole_with_and_without_objects(write, tmp_path):
         data_report.write_html(path, report, rows)
         page = path.read_text()
         assert page.startswith("<!doctype html>") and page.rstrip().endswith("</html>")
-        assert ("problems" in page) == (not report.ok)
+        assert ("Do not train" in page) == (not report.ok)
     report = write(example(1, CAR), example(1, CAR))
     data_report.write_html(path, report, [])
     assert "source_id stands twice" in path.read_text()
@@ -127,3 +129,23 @@ def test_records_without_a_label_map_or_manifest_have_a_page(tmp_path):
     report = check_records([path])
     data_report.write_html(tmp_path / "report.html", report, [])
     assert "bottle" in (tmp_path / "report.html").read_text()
+
+
+_SIZES = ("256x256", "256x128", "384x384", "128x96", "640x384", "64x64", "640x128", "128x512")
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_line_is_wider_than_the_terminal_and_no_figure_is_cut(write, width):
+    many = [Annotation((i, 5, i + 20, 40), 1, "Car") for i in range(0, 170, 2)]
+    report = write(example(1, *many), example(1, FAR, WALKER))
+    objects = report.sets[0].statistics.objects
+    rows = anchor_rows(objects, Config(), _SIZES, fit=False)
+    lines = printed(report, rows, width).splitlines()
+    assert all(len(line) <= width for line in lines if "--hparams=" not in line)
+    text = "\n".join(lines)
+    assert all(f" {size}" in text for size in _SIZES)
+    assert "200x60 (2)" in text and "problem: source_id stands twice" in text
+    columns, table = data_report.class_table(report.sets[0], report.class_ids)
+    assert all(column in text for column in columns if column != "images")
+    head = [line for line in lines if line.startswith("class")]
+    assert len(head) == (1 if width == 80 else 2) and table
