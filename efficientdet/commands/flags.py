@@ -10,7 +10,6 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
@@ -51,7 +50,6 @@ value of the last column is never refused.
 
 | flag | what becomes of it | why | accepted |
 |---|---|---|---|"""
-_DOWNLOAD = "bash scripts/download_checkpoint.sh"
 
 
 def markdown() -> str:
@@ -142,12 +140,13 @@ def _others() -> Iterator[str]:
 def _download() -> Iterator[str]:
     from efficientdet.commands import download
 
-    yield f"## download_checkpoint.sh\n\n`{_DOWNLOAD}`:\n\n```text\n{download.__doc__.strip()}\n```\n"
+    told = (download.__doc__ or "").strip()
+    yield f"## download_checkpoint.sh\n\n```text\n{told}\n```\n"
 
 
 def _scripts() -> Iterator[str]:
     """The head of each script: what it does, and its knobs."""
-    yield "## Scripts\n\nTheir knobs are environment variables; flags after the name are passed on.\n"
+    yield "## Scripts\n\nKnobs are environment variables; flags after the name are passed on.\n"
     for path in sorted((PROJECT / "scripts").glob("*.sh")):
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
         end = next(i for i, line in enumerate(lines) if not line.startswith("#"))
