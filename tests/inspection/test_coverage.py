@@ -107,17 +107,17 @@ def test_the_table_of_the_design(all_of_kitti, setting):
     assert missed(all_of_kitti, config(size, anchor_scale=scale)) == DESIGN[setting]
 
 
-# The last rows of README's table.
-README = {
+# The last rows of the table in docs/recipes.md.
+OF_THE_TABLE = {
     "anchor_scale=2.5,aspect_ratios=1.08*2.16*0.4": (0.7, 0.2, 2.9, 4.1, 3.0, 0.3, 0.0),
     "min_level=2": (0.4, 0.1, 1.6, 0.9, 0.9, 0.4, 0.1),
 }
 
 
-@pytest.mark.parametrize("hparams", README)
+@pytest.mark.parametrize("hparams", OF_THE_TABLE)
 def test_the_table_of_the_readme(all_of_kitti, hparams):
     chosen = config("1280x384", **parse_hparams(hparams))
-    assert missed(all_of_kitti, chosen) == README[hparams]
+    assert missed(all_of_kitti, chosen) == OF_THE_TABLE[hparams]
 
 
 def test_fitted_anchors_lose_less_and_keep_the_order_of_the_ratios(all_of_kitti):
