@@ -20,8 +20,8 @@ from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Place, base_path, read_records
 from efficientdet.errors import UserError
-from efficientdet.inspection.wording import counted
 from efficientdet.progress import meter
+from efficientdet.wording import counted
 
 # Kinds of problems that show between records; `record_rules` has those of a single one.
 DAMAGED = "damaged record"

@@ -13,8 +13,8 @@ from efficientdet.inspection import figures as data_figures
 from efficientdet.inspection import sheets as data_sheets
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Report, by_kind
-from efficientdet.inspection.wording import NBSP, counted
 from efficientdet.visualize import html
+from efficientdet.wording import NBSP, counted
 
 # Groups of the anchor table that are shown where the data has them.
 _GROUPS = ("all", *SIZE_CLASSES, *CLASSES)

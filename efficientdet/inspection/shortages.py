@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow
 from efficientdet.inspection.checks import InspectedSet, Problem, Report
-from efficientdet.inspection.wording import NBSP, counted, listed
+from efficientdet.wording import NBSP, counted, listed
 
 NOT_LEARNT = "classes without an object to learn from"
 NOT_JUDGED = "classes without an object to judge by"

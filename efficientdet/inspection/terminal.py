@@ -8,7 +8,7 @@ from rich.console import Console
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
 from efficientdet.inspection.report import anchor_groups, class_table, facts
-from efficientdet.inspection.wording import NBSP, counted
+from efficientdet.wording import NBSP, counted
 
 _GAP = 1  # spaces between columns
 

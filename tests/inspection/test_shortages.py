@@ -20,7 +20,7 @@ from efficientdet.inspection.shortages import (
     class_warnings,
     fit_warnings,
 )
-from efficientdet.inspection.wording import NBSP, counted, listed
+from efficientdet.wording import NBSP, counted, listed
 
 THREE = LabelMap((("Car", "Van"), ("Pedestrian",), ("Cyclist",)))
 IDS = {"Car": 1, "Van": 1, "Pedestrian": 2, "Cyclist": 3}
