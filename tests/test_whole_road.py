@@ -50,7 +50,7 @@ def _run(script: Path, *arguments: str, cwd: Path, fails: bool = False) -> str:
 def test_heads_first_then_all_then_no_better_and_stopped(folder: Path) -> None:
     said = (folder / "train.log").read_text()
     assert said.index("the heads alone are trained") < said.index("all parts are trained")
-    assert "no better AP in 1 evaluations: stopping early" in said
+    assert "no better AP in 1 evaluation: stopping early" in said
     assert "done: 6 steps" in said  # two epochs of five
     evaluations = [
         line for line in (folder / "run/metrics.jsonl").read_text().splitlines() if '"eval"' in line

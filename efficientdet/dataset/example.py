@@ -152,20 +152,23 @@ def parse_example(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
     values = {name: parsed[_OBJECT[name][0]] for name in lists}
 
     count = tf.size(values["label"])
-    for name in lists:
-        key, short = _OBJECT[name][0], tf.size(values[name])
-        one_length = (short == count) | (tf.constant(name not in _ALIGNED) & (short == 0))
+
+    def equal_length(name: str) -> "tf.Operation | None":
+        key, size = _OBJECT[name][0], tf.size(values[name])
+        is_right = (size == count) | (tf.constant(name not in _ALIGNED) & (size == 0))
         what = f"{key} and {_OBJECT['label'][0]} are not of one length:"
-        tf.debugging.Assert(one_length, [what, short, count])
+        return tf.debugging.Assert(is_right, [what, size, count])
 
     def or_default(name: str, default: Any) -> "tf.Tensor":
         empty = tf.fill([count], default)
         return tf.cond(tf.size(values[name]) > 0, lambda: values[name], lambda: empty)
 
+    with tf.control_dependencies([equal_length(name) for name in lists]):
+        boxes = tf.stack([values[side] for side in ("ymin", "xmin", "ymax", "xmax")], axis=-1)
     return {
         "image": parsed[_IMAGE["encoded"][0]],
         **{name: parsed[_IMAGE[name][0]] for name in scalars},
-        "boxes": tf.stack([values[side] for side in ("ymin", "xmin", "ymax", "xmax")], axis=-1),
+        "boxes": boxes,
         "classes": values["label"],
         "is_crowd": or_default("is_crowd", tf.constant(0, tf.int64)),
         "class_text": or_default("text", ""),

@@ -37,7 +37,9 @@ class ResultsFiles(Callback):
     def __init__(self, model_dir: Path):
         self._folder, self._step = model_dir, 0
 
-    def on_epoch(self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int) -> None:
+    def on_epoch(
+        self, epoch: int, step_in_epoch: int, steps: int, num_epochs: int, compiles: bool
+    ) -> None:
         """Puts right what a resumed run has left behind."""
         write_results(self._folder)
 

@@ -24,7 +24,6 @@ from efficientdet.checkpoint.bundle import (
     read_entry,
     write_bundle,
 )
-from efficientdet.checkpoint.stored import find_prefix
 from efficientdet.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -318,5 +317,6 @@ def newest_checkpoint(model_dir: Path, *, to: str) -> Path:
 
 def best_checkpoint(model_dir: Path) -> Path | None:
     """Prefix of the checkpoint in `archive/`, or None where there is none."""
-    archive = model_dir / "archive"
-    return find_prefix(archive, str(archive)) if CheckpointManager(archive).steps() else None
+    archive = CheckpointManager(model_dir / "archive")
+    steps = archive.steps()
+    return archive.prefix(steps[-1]) if steps else None

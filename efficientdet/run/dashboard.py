@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.dataset.kitti import BENCHMARK
+from efficientdet.tensorflow_device import tf
 
 PICTURE_WIDTH = 1200  # pixels; TensorBoard shows a small picture no larger than it is
 

@@ -75,7 +75,7 @@ def test_an_evaluation_with_another_scaling_is_refused(advprop: Path):
 def test_training_asks_the_weights_it_starts_from(
     advprop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    records = SimpleNamespace(label_map=LabelMap.kitti())
+    records = SimpleNamespace(label_map=LabelMap.kitti(), require_at_most=lambda limit: None)
     monkeypatch.setattr(train.RecordSet, "open", lambda *given: records)
     monkeypatch.setattr(train, "require", lambda *given: None)
     monkeypatch.setattr(train, "_check_batch", lambda *given: None)

@@ -29,7 +29,7 @@ def write(
     """A record with `counts` objects on its images, and a manifest if there is a label map."""
     png = io.BytesIO()
     Image.new("RGB", (8, 6)).save(png, "PNG")
-    header = ImageHeader("png", 8, 6)
+    header = ImageHeader("png", 6, 8)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, count in enumerate(counts):
             box = (0.0, 0.0, 4.0, 3.0)
@@ -142,6 +142,8 @@ def test_a_run_reads_validation_records_without_a_manifest_by_its_own_map(folder
     write(folder / "val.record", [1], label_map=None)
     config = Config.for_model("efficientdet-d0").override({"num_classes": 2})
     RunDirectory(folder / "run").write(config, MAP)
+    for suffix in ("index", "data-00000-of-00001"):
+        (folder / "run" / f"model.ckpt-1.{suffix}").write_bytes(b"")
     words = [
         ["--mode=eval", "--model_dir=run", "--val_file_pattern=val.record"],
         ["--mode=train_and_eval", "--model_dir=new", "--train_file_pattern=train.record",
@@ -152,8 +154,8 @@ def test_a_run_reads_validation_records_without_a_manifest_by_its_own_map(folder
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     lines = done.stdout.splitlines()
-    assert [line.partition(": no checkpoint")[0] for line in lines if "error" in line] == [
-        "error: run",
+    assert [line.partition(": not ")[0] for line in lines if "error" in line] == [
+        "error: run/model.ckpt-1",
         "error: num_classes=7, but the records have 2 classes (1: Car, 2: Cyclist); leave it out, "
         "it is read from the records",
     ], done
