@@ -30,6 +30,7 @@ from efficientdet.inspection import checks
 from efficientdet.training import train
 from efficientdet.training.options import TrainOptions
 from efficientdet.visualize import curves, eval_report
+from efficientdet.visualize.eval_report import Subject
 
 _INTS = (0, 1, 2, 8, 9, 99, -1, 2**31, 2**62, -(2**62))
 _FLOATS = (0.0, 1.0, -0.1, 0.5, 1.5, 100.0, 1e30, -1e30, 1e-30, float("nan"), float("inf"))
@@ -216,7 +217,7 @@ READERS: dict[str, Callable[[Path, Scene, Path], None]] = {
     "prediction": find,
 }
 DRAWN = 8  # of so many evaluations one draws its plots, which take longer than all the rest
-_NO_REPORT = SimpleNamespace(write=lambda *_: None)
+_NO_REPORT = SimpleNamespace(write=lambda *_: None, Subject=Subject)
 _NO_CURVES = SimpleNamespace(
     pixels=lambda _: np.zeros((8, 8, 3), np.uint8),
     kitti_figure=lambda *_: None,
