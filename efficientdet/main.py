@@ -195,14 +195,15 @@ def _check_flags() -> dict:
 def _check_files() -> None:
     """Looks whether there are the records, and the checkpoint that is to be evaluated."""
     from efficientdet.dataset.tfrecord import expand_pattern
-    from efficientdet.run.checkpoints import newest_checkpoint
+    from efficientdet.run.checkpoints import checkpoint_of
 
     if FLAGS.mode != "eval":
         expand_pattern(FLAGS.train_file_pattern)
     if FLAGS.mode != "train":
         expand_pattern(FLAGS.val_file_pattern)
     if FLAGS.mode == "eval" and not (FLAGS.ckpt or FLAGS.watch or FLAGS.self_check):
-        newest_checkpoint(Path(FLAGS.model_dir), to="evaluate")
+        which = "best" if FLAGS.best else "newest"
+        checkpoint_of(Path(FLAGS.model_dir), which, to="evaluate")
 
 
 def _overrides() -> dict:

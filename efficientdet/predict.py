@@ -57,11 +57,10 @@ def main() -> None:
     which = "best" if FLAGS.best else "newest" if FLAGS.newest else None
     hparams = parse_hparams(FLAGS.hparams)
     from efficientdet.input.images import require_images
-    from efficientdet.run.checkpoints import CheckpointManager, newest_checkpoint
+    from efficientdet.run.checkpoints import checkpoint_of
 
-    model_dir = Path(FLAGS.model_dir)
-    if not FLAGS.ckpt and not CheckpointManager(model_dir / "archive").steps():
-        newest_checkpoint(model_dir, to="predict with")
+    if not FLAGS.ckpt:
+        checkpoint_of(Path(FLAGS.model_dir), which, to="predict with")
     require_images(FLAGS.images)
     # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401

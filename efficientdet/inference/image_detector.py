@@ -12,7 +12,7 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.inference.detector import Detector, load_detector
 from efficientdet.input.pipeline import preprocess
-from efficientdet.run.checkpoints import newest_checkpoint
+from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
 
@@ -63,11 +63,11 @@ class ImageDetector:
 
 
 def load_run(model_dir: str | Path, ckpt: str | Path | None = None) -> ImageDetector:
-    """The detector that a run trained, with the weights of its newest checkpoint.
+    """The detector that a run trained: its best checkpoint where one is kept, else the newest.
 
     Args:
         model_dir: folder of the run.
-        ckpt: another checkpoint: a prefix or a folder, such as `model_dir/archive`, the best one.
+        ckpt: another checkpoint: a prefix or a folder, such as `model_dir`, the newest.
 
     Raises:
         UserError: no run there, no checkpoint, or a damaged one.
@@ -75,7 +75,7 @@ def load_run(model_dir: str | Path, ckpt: str | Path | None = None) -> ImageDete
     run = RunDirectory(model_dir)
     if not run.exists:
         raise UserError(f"{run.path}: no run (no config.yaml in it); expected a --model_dir")
-    path = str(ckpt or newest_checkpoint(run.path, to="detect with"))
+    path = str(ckpt or checkpoint_of(run.path, None, to="detect with"))
     require(path)
     label_map = run.label_map(None)
     config = run.config(None, {}, label_map)

@@ -20,7 +20,7 @@ from efficientdet.evaluation.results import write_coco, write_frame
 from efficientdet.inference.detector import load_detector
 from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.progress import track
-from efficientdet.run.checkpoints import best_checkpoint, newest_checkpoint
+from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import require_writable
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
@@ -70,7 +70,6 @@ def predict(options: PredictOptions) -> None:
     run = RunDirectory(options.model_dir)
     path = options.ckpt or _of_run(run.path, options.which)
     require(str(path))  # before anything slow
-    folder = Path(options.output_dir)
     images = find_images(options.images, options.image_list)[: options.max_images]
     folder = Path(options.output_dir)
     _require_names(images, folder)
@@ -111,16 +110,10 @@ def predict(options: PredictOptions) -> None:
 
 
 def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:
-    """The checkpoint of a run to take, said in a line.
-
-    Raises:
-        UserError: there is none.
-    """
-    best = None if which == "newest" else best_checkpoint(model_dir)
-    if which == "best" and best is None:
-        raise UserError(f"{model_dir}/archive: no best checkpoint; leave out --best")
-    path = best or newest_checkpoint(model_dir, to="predict with")
-    why = "the best of its run; --newest takes the newest" if best else "the newest of its run"
+    """The checkpoint of a run to take, said in a line; see `checkpoint_of`."""
+    path = checkpoint_of(model_dir, which, to="predict with")
+    is_best = path.parent != model_dir
+    why = "the best of its run; --newest takes the newest" if is_best else "the newest of its run"
     logger.info(f"checkpoint: {path}, {why}")
     return path
 

@@ -31,7 +31,7 @@ from efficientdet.input.record_set import RecordSet
 from efficientdet.run import record_prints
 from efficientdet.run.checkpoints import (
     CheckpointManager,
-    best_checkpoint,
+    checkpoint_of,
     hold,
     newest_checkpoint,
 )
@@ -86,7 +86,9 @@ def evaluate(options: EvaluateOptions) -> None:
         _await_checkpoint(run.path, options.min_eval_interval)
     label_map = run.label_map(records.label_map)
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
-    path = options.ckpt or _of_run(run.path, options.best)
+    path = options.ckpt or checkpoint_of(
+        run.path, "best" if options.best else "newest", to="evaluate"
+    )
     require(str(path))  # before anything slow
     require_writable(run.path / "eval")
     record_prints.tell_changes(run.path, {"val": records})
@@ -183,22 +185,6 @@ def _best_metric(config: Config, overrides: Mapping[str, Any], validator: Valida
         logger.info(f"no checkpoint is kept as the best: {error}")
         return None
     return config.best_metric
-
-
-def _of_run(model_dir: Path, best: bool) -> Path:
-    """The best checkpoint of a run, or its newest.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not best:
-        return newest_checkpoint(model_dir, to="evaluate")
-    if path := best_checkpoint(model_dir):
-        return path
-    raise UserError(
-        f"{model_dir}/archive: no best checkpoint; --mode=train_and_eval and --mode=eval keep one. "
-        "Leave out --best to take the newest"
-    )
 
 
 def _await_checkpoint(model_dir: Path, seconds: float) -> None:

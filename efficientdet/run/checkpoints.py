@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -315,8 +315,22 @@ def newest_checkpoint(model_dir: Path, *, to: str) -> Path:
     return checkpoints.prefix(steps[-1])
 
 
-def best_checkpoint(model_dir: Path) -> Path | None:
-    """Prefix of the checkpoint in `archive/`, or None where there is none."""
+def checkpoint_of(model_dir: Path, which: Literal["best", "newest"] | None, *, to: str) -> Path:
+    """Prefix of a run's checkpoint, `to` do something with.
+
+    Args:
+        which: `best` is in `archive/`; None takes it where there is one, else the newest.
+
+    Raises:
+        UserError: there is none.
+    """
     archive = CheckpointManager(model_dir / "archive")
-    steps = archive.steps()
-    return archive.prefix(steps[-1]) if steps else None
+    steps = [] if which == "newest" else archive.steps()
+    if steps:
+        return archive.prefix(steps[-1])
+    if which != "best":
+        return newest_checkpoint(model_dir, to=to)
+    raise UserError(
+        f"{archive.folder}: no best checkpoint; --mode=train_and_eval and --mode=eval keep one. "
+        "Leave out --best to take the newest"
+    )
