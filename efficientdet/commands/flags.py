@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet.atomic import atomic_open
 from efficientdet.automl_names import FLAGS
+from efficientdet.commands import page
 from efficientdet.config_files import PROJECT
 
 # How each is typed; they run in this order.
@@ -156,12 +156,7 @@ def _scripts() -> Iterator[str]:
 
 def main() -> None:
     """Prints the page, or writes it to `--output`."""
-    output = flags.FLAGS.output
-    if not output:
-        sys.stdout.write(markdown())
-        return
-    with atomic_open(output) as file:
-        file.write(markdown())
+    page.deliver(markdown(), flags.FLAGS.output)
 
 
 if __name__ == "__main__":

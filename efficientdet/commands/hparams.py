@@ -5,15 +5,14 @@ python -m efficientdet.commands.hparams --output=docs/hparams.md
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet.atomic import atomic_open
 from efficientdet.automl_names import FLAGS, HPARAMS
+from efficientdet.commands import page
 from efficientdet.config import Config
 from efficientdet.hparam import type_name
 
@@ -80,12 +79,7 @@ def _of_automl(name: str) -> str:
 
 def main() -> None:
     """Prints the tables, or writes them to `--output`."""
-    output = flags.FLAGS.output
-    if not output:
-        sys.stdout.write(markdown())
-        return
-    with atomic_open(output) as file:
-        file.write(markdown())
+    page.deliver(markdown(), flags.FLAGS.output)
 
 
 if __name__ == "__main__":
