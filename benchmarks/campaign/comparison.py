@@ -13,14 +13,25 @@ from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, read_bundl
 # TensorBoard's files have times in them and in their names; a lock says nothing afterwards.
 _UNCOMPARED = re.compile(r"events\.out\.tfevents|preflight\.png$|(^|[./])lock$")
 _TEMPORARY = re.compile(r"\.tmp\b|\.part$|~$")
+_LISTED = "run/checkpoint"  # which are kept
 _DATE = re.compile(r"Evaluated on [-0-9]{10} \d\d:\d\d \w*")
 _TIMES = {"images_per_second", "data_wait", "rss_mb", "seconds", "digest"}
 
 
-def require_same(folder: Path, reference: Path) -> None:
-    """Raises Wrong: temporary files, other files, or files of other content."""
+def require_same(folder: Path, reference: Path, *, stopped: bool = False) -> None:
+    """Raises Wrong: temporary files, other files, or files of other content.
+
+    Args:
+        stopped: by a signal that let it save: one checkpoint more, for which an older one went.
+    """
     require_no_temporaries(folder)
     found, expected = _files(folder), _files(reference)
+    if stopped:
+        newest = max(expected, key=_step)
+        found, expected = (
+            {name for name in names if _step(name) in (-1, _step(newest)) and name != _LISTED}
+            for names in (found, expected)
+        )
     if found != expected:
         raise Wrong("difference", f"too many {found - expected}, missing {expected - found}")
     for name in sorted(found):
@@ -38,6 +49,11 @@ def require_no_temporaries(folder: Path) -> None:
 def _files(folder: Path) -> set[str]:
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
     return {name for name in names if not _UNCOMPARED.search(name)}
+
+
+def _step(name: str) -> int:
+    match = re.fullmatch(r"run/model\.ckpt-(\d+)\..*", name)
+    return int(match[1]) if match else -1
 
 
 def _is_same(path: Path, reference: Path) -> bool:

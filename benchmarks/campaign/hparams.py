@@ -26,7 +26,7 @@ _SENSELESS = """
     aspect_ratios=[0] aspect_ratios=[-1] anchor_scale=-4 anchor_scale=0 anchor_scale=[]
     jitter_min=-1 jitter_min=0 jitter_max=-1 jitter_max=0 jitter_min=3 max_instances_per_image=0
     crop_prob=5 crop_prob=-0.1 photometric=-1 mosaic_prob=2 mosaic_prob=-1
-    mosaic_close_epochs=-1 copy_paste_prob=1.5 copy_paste_prob=-1 copy_paste_classes=[Dog]
+    mosaic_close_epochs=-1 copy_paste_prob=1.5 copy_paste_prob=-1
     repeat_threshold=-1 alpha=-1 alpha=2 gamma=-1 label_smoothing=-1 label_smoothing=2 delta=0
     delta=-1 box_loss_weight=-50 iou_loss_weight=-1 weight_decay=-1 positives_momentum=2
     positives_momentum=-1 ignore_overlap=-1 ignore_overlap=3 class_weights=[-1] class_prior=2
@@ -35,10 +35,10 @@ _SENSELESS = """
     restart_epochs=0 restart_epochs=-3 clip_gradients_norm=-1 num_epochs=-1
     moving_average_decay=2 moving_average_decay=-1 batch_norm_momentum=2 batch_norm_momentum=-1
     var_freeze_expr=( backbone_lr_scale=-1 heads_only_epochs=-1 early_stopping_epochs=-1
-    loss_scale=0 loss_scale=-1 grad_accum_steps=0 grad_accum_steps=-2 nms_configs.iou_thresh=-1
-    nms_configs.iou_thresh=2 nms_configs.sigma=-1 nms_configs.sigma=0
+    loss_scale=-1 grad_accum_steps=0 grad_accum_steps=-2 nms_configs.iou_thresh=-1
+    nms_configs.iou_thresh=2 nms_configs.sigma=-1
     nms_configs.max_output_size=0 nms_configs.max_output_size=-1 nms_configs.max_nms_inputs=-1
-    nms_configs.method=soft backbone_name=efficientnet-b99 act_type=gelu optimizer=lion
+    nms_configs.method=soft act_type=gelu optimizer=lion
     seed=-1.5 learning_rate=nan learning_rate=inf mean_rgb=nan gamma=1e999
     """
 _YAML = (

@@ -23,6 +23,7 @@ def kill(name: str, chance: Random, scene: Scene, folder: Path) -> None:
     work = folder / "work"
     work.mkdir()
     scene.copy(work, *needed)
+    stopped = False
     for _ in range(1 + (chance.random() < AGAIN)):
         event, count = choose_event(chance, scene, name)
         number = chance.choice((signal.SIGKILL,) * 5 + (signal.SIGTERM, signal.SIGINT))
@@ -32,24 +33,38 @@ def kill(name: str, chance: Random, scene: Scene, folder: Path) -> None:
         with told(f"{number.name} {delay:.3f} s after {event!r} number {count}", done):
             require_readable(done)
             if number != signal.SIGKILL:
+                stopped = True
                 require_no_temporaries(work)
-    repeat(command(), scene.reference(name), work, f"after {number.name} at {event!r}")
+    after = f"after {number.name} at {event!r}"
+    repeat(command(), scene.reference(name), work, after, stopped=stopped)
 
 
-def repeat(command: commands.Command, reference: Path, work: Path, after: str) -> None:
-    """Gives the command again, undisturbed: it succeeds, and leaves what `reference` holds."""
+def repeat(
+    command: commands.Command, reference: Path, work: Path, after: str, *, stopped: bool = False
+) -> None:
+    """Gives the command again, undisturbed: it succeeds, and leaves what `reference` holds.
+
+    Args:
+        stopped: see `require_same`.
+    """
     done = commands.run(command, work)
     with told(f"again, {after}", done):
         require_readable(done)
         if done.code:
             raise Wrong("difference", f"it ends with {done.code}: {done.output[-400:]}")
     with told(after, None):
-        require_same(work, reference)
+        require_same(work, reference, stopped=stopped)
 
 
-def choose_event(chance: Random, scene: Scene, name: str) -> tuple[str, int]:
-    """An event of the undisturbed command and its number among the same; rare ones as often."""
-    events = scene.events_file(name).read_text().splitlines()
+def choose_event(
+    chance: Random, scene: Scene, name: str, of: tuple[str, ...] = ("",)
+) -> tuple[str, int]:
+    """An event of the undisturbed command and its number among the same; rare ones as often.
+
+    Args:
+        of: how its name starts.
+    """
+    events = [e for e in scene.events_file(name).read_text().splitlines() if e.startswith(of)]
     event = chance.choice(sorted(set(events)))
     return event, chance.randrange(events.count(event))
 

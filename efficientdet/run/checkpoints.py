@@ -162,10 +162,7 @@ class CheckpointManager:
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, oldest first."""
-        names = (path.name for path in self.folder.glob(f"model.ckpt-*{INDEX_SUFFIX}"))
-        number = r"(0|[1-9][0-9]*)"  # as `prefix` writes it
-        found = (re.fullmatch(rf"model\.ckpt-{number}{re.escape(INDEX_SUFFIX)}", n) for n in names)
-        return sorted(int(match[1]) for match in found if match)
+        return self._steps(INDEX_SUFFIX)
 
     def prefix(self, step: int) -> Path:
         """Path of one checkpoint without its suffixes."""
@@ -178,9 +175,13 @@ class CheckpointManager:
         stored[_PROGRESS] = np.array(json.dumps(dataclasses.asdict(progress)).encode())
         prefix = self.prefix(progress.step)
         write_bundle(prefix, stored)
-        for step in self.steps()[: -self._keep]:
-            self._remove(step)
-        self._write_state_file(self.folder, [self.prefix(step).name for step in self.steps()])
+        kept = self.steps()[-self._keep :]
+        for step in self._steps(
+            INDEX_SUFFIX, DATA_SUFFIX
+        ):  # with what a process left that was killed while it removed
+            if step < kept[0]:
+                self._remove(step)
+        self._write_state_file(self.folder, [self.prefix(step).name for step in kept])
         return prefix
 
     def load_latest(self) -> tuple[dict[str, np.ndarray], Progress] | None:
@@ -278,6 +279,17 @@ class CheckpointManager:
                 "where the run was. Name it with --ckpt and train into another --model_dir"
             )
         return Progress.parse(text.item() if hasattr(text, "item") else text, self.prefix(step))
+
+    def _steps(self, *suffixes: str) -> list[int]:
+        """Those of which a file with one of the suffixes is there, oldest first."""
+        number = r"model\.ckpt-(0|[1-9][0-9]*)"  # as `prefix` writes it
+        found = {
+            int(match[1])
+            for suffix in suffixes
+            for path in self.folder.glob(f"model.ckpt-*{suffix}")
+            if (match := re.fullmatch(number, path.name.removesuffix(suffix)))
+        }
+        return sorted(found)
 
     def _remove(self, step: int) -> None:
         # Index first: a bundle without its index does not exist.

@@ -92,6 +92,17 @@ def test_only_the_newest_stay(tmp_path: Path) -> None:
     ]
 
 
+def test_what_a_kill_left_of_an_old_one_goes_with_the_next_save(tmp_path: Path) -> None:
+    """Killed between the removal of an index and of its data."""
+    checkpoints = CheckpointManager(tmp_path, keep=1)
+    checkpoints.save(arrays(), Progress(step=5))
+    Path(f"{checkpoints.prefix(5)}.index").unlink()
+    checkpoints.save(arrays(), Progress(step=10))
+    assert files(tmp_path) == {"checkpoint"} | {
+        f"model.ckpt-10{suffix}" for suffix in (".index", DATA_SUFFIX)
+    }
+
+
 def test_strange_files_are_no_checkpoints(checkpoints: CheckpointManager) -> None:
     for name in (
         "model.ckpt-x.index", "model.ckpt-7.meta", f"model.ckpt-99{DATA_SUFFIX}",
