@@ -1,6 +1,6 @@
 """What a start, the recipe's levers and resolution are worth on KITTI, counted in images seen.
 
-    python benchmarks/recipes.py --train_file_pattern=train.record --val_file_pattern=val.record \
+    python -m benchmarks.recipes --train_file_pattern=train.record --val_file_pattern=val.record \
         --work_dir=recipes
 
 Each arm of the table below is one run of main.py in a folder of its own; all else is alike: model,
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpu_only import ENVIRONMENT  # isort: skip
+from benchmarks.cpu_only import ENVIRONMENT  # isort: skip
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 import yaml
 from absl import flags
@@ -32,7 +32,7 @@ from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from recipe_report import RecipeReport
+    from benchmarks.recipe_report import RecipeReport
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = flags.DEFINE_string("train_file_pattern", None, "Training records.", required=True)
@@ -156,8 +156,7 @@ def main() -> None:
 
 def report() -> "RecipeReport":
     """Of all arms, as far as they are."""
-    from recipe_report import RecipeReport, Run
-
+    from benchmarks.recipe_report import RecipeReport, Run
     from efficientdet.input.record_set import RecordSet
 
     runs = [Run(arm.name, arm.title, arm.folder, arm.is_finished) for arm in ARMS]

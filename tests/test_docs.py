@@ -117,7 +117,7 @@ def test_named_hyper_parameters_and_flags_are_known() -> None:
     flags = set(re.findall(r"`--(\w+)`", _text(ROOT / "docs/flags.md")))
     flags |= {"help", "helpfull", "set", "sha256", "upgrade"}
     flags |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', _text(ROOT / "benchmarks/recipes.py")))
-    flags |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', _text(ROOT / "benchmarks/converter.py")))
+    flags |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', _text(ROOT / "benchmarks/__main__.py")))
     for page in PROSE:
         for name in re.findall(r"`--(\w+)(?:=[^`]*)?`", _text(page)):
             assert name in flags, f"{page.name}: --{name}"

@@ -43,8 +43,7 @@ MISSING = {
     "efficientdet/predict.py": ["--model_dir=run", "--images=nowhere/*.png"],
     "efficientdet/commands/kitti_eval.py": ["--labels=nowhere", "--results=nowhere"],
     "efficientdet/commands/preview.py": [f"--input={NOT_THERE}"],
-    "benchmarks/converter.py": ["--kitti_root=nowhere"],
-    "benchmarks/input_pipeline.py": [f"--input={NOT_THERE}"],
+    "benchmarks/__main__.py": ["--kitti_root=nowhere"],
     "benchmarks/recipes.py": [
         f"--train_file_pattern={NOT_THERE}", f"--val_file_pattern={NOT_THERE}", "--work_dir=run",
     ],
@@ -54,7 +53,7 @@ MISSING = {
 def _run(command: str, *words: str, cwd: Path) -> tuple[int, str, set[str]]:
     """Exit code, what it says, and the slow packages that it imported."""
     path = Path(command)
-    is_module = path.parent.name == "commands"
+    is_module = path.parent.name in ("commands", "benchmarks")
     what = ["-m", ".".join(path.with_suffix("").parts)] if is_module else [str(ROOT / path)]
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *what, *words],

@@ -21,8 +21,8 @@ DRIVER = """
 import contextlib, io, json, os, sys
 from pathlib import Path
 from types import SimpleNamespace
-sys.path.insert(0, "benchmarks")
-import recipes
+sys.path.insert(0, ".")
+from benchmarks import recipes
 import numpy as np
 from absl import flags
 from absl.testing import flagsaver

@@ -1,0 +1,135 @@
+"""python -m benchmarks: medians by turns, shares of limits, every part on a few tiny frames."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import timing
+from benchmarks.__main__ import PARTS, parts
+from benchmarks.material import Material
+from benchmarks.parts import main_py, metric
+from benchmarks.timing import Limit, Row
+from efficientdet.errors import UsageError, UserError
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    made = Material(tmp_path_factory.mktemp("material"), ["128x64"], "efficientdet-d0", 2)
+    made.make(None, 8)
+    return made
+
+
+def test_turns_drop_the_first_and_take_medians() -> None:
+    said: list[str] = []
+    times = iter([9.0, 1.0, 5.0, 2.0])
+
+    def timed() -> float:
+        said.append("timed")
+        return next(times)
+
+    seconds = timing.in_turns({"a": timed, "b": lambda: said.append("b")}, 3)
+    assert seconds["a"] == 2.0 and seconds["b"] < 1
+    assert said == ["timed", "b"] * 4
+
+
+def test_a_row_says_its_share_of_the_limit() -> None:
+    row = Row("converter", "convert", 2.0, 400, "images", Limit("cp", 1.5))
+    assert row.share == 0.75 and row.json()["rate"] == 200
+    console = Console(width=80, record=True, file=sys.stderr)
+    console.print(timing.table([row, Row("converter", "other", 0.02)]))
+    lines = console.export_text().splitlines()
+    assert any("limit: cp" in line and "1.5 s" in line for line in lines)
+    assert any("convert" in line and "0.75" in line and "200 images/s" in line for line in lines)
+    assert any("other" in line and "20 ms" in line for line in lines)
+    assert not any("peak" in line for line in lines)
+
+
+def test_a_part_makes_rows_with_limits(material: Material) -> None:
+    rows = list(parts(None)["converter"](material, 1))
+    assert {row.part for row in rows} == {"converter"} and all(row.share for row in rows)
+    assert len({row.what for row in rows}) == len(rows) == 4
+
+
+def test_every_part_is_listed(root: Path) -> None:
+    files = {path.stem for path in (root / "benchmarks/parts").glob("*.py")}
+    assert {name.replace("main_py", "main") for name in files - {"__init__", "decoding"}} == set(
+        PARTS
+    )
+    text = (root / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert [name for name in PARTS if f"| `{name}` |" not in text] == []
+
+
+def test_the_metric_part_judges_the_files_that_it_writes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frames = [metric.make_frame(random, f"{i:06d}") for i in range(5)]
+    row = metric._command(tmp_path, *zip(*frames, strict=True), turns=1)
+    assert row.peak_mb and row.limit and row.seconds > row.limit.seconds
+
+
+def test_another_program_is_timed_by_the_length_of_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4 s to start and a step a second; 2 s and half a second."""
+    own = {"ours": (2.0, 0.5), "theirs": (4.0, 1.0)}
+
+    def run(words: list, **environment: str) -> tuple[float, float]:
+        start, step = own[words[0]]
+        images = next(int(word.split("=")[1]) for word in words if "num_examples" in str(word))
+        return start + step * images / 2, 1000.0
+
+    def in_turns(works: dict[str, Callable[[], None]], turns: int) -> dict[str, float]:
+        return {name: run([*name.split()[:1], _images(name)])[0] for name in works}
+
+    def _images(name: str) -> str:
+        return f"--num_examples_per_epoch={2 * int(name.split()[-1])}"
+
+    monkeypatch.setattr(main_py, "AUTOML", "theirs")
+    monkeypatch.setattr(main_py, "in_turns", in_turns)
+    monkeypatch.setattr(main_py, "find_automl", lambda python: tmp_path / "main.py")
+    material = Material(tmp_path, ["512"], "efficientdet-d0", 2)
+    monkeypatch.setattr(main_py, "_train", lambda *args: args[-2].update({args[-1]: 1.0}))
+    rows = list(main_py.rows(material, 1, Path("python")))
+    step, start = rows[0], rows[1]
+    assert (step.seconds, start.seconds) == pytest.approx((0.5, 2.0))
+    assert step.limit and step.limit.seconds == pytest.approx(1.0) and step.share == 2.0
+
+
+def test_a_python_without_automl_is_told() -> None:
+    with pytest.raises(UsageError, match=r"finds no google/automl; its folder efficientdet/"):
+        main_py.find_automl(Path(sys.executable))
+
+
+def test_automl_is_found_beside_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("efficientdet_arch.py", "main.py"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert main_py.find_automl(Path(sys.executable)) == tmp_path / "main.py"
+
+
+def test_a_process_that_fails_says_why() -> None:
+    with pytest.raises(UserError, match="exit code 3: no such card"):
+        timing.run_process([sys.executable, "-c", "print('no such card'); raise SystemExit(3)"])
+    seconds, megabytes = timing.run_process([sys.executable, "-c", "b = bytes(50 << 20)"])
+    assert seconds > 0 and megabytes > 50
+
+
+def test_figures_are_written(root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "benchmarks", "--only=converter", "--frames=8", "--turns=1",
+            f"--json={tmp_path / '수.json'}",
+        ],
+        capture_output=True, text=True, cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "수.json").read_text())
+    assert figures["rows"][0]["share"] > 0 and "8 made-up frames" in figures["of"]
+    assert "8 made-up frames" in done.stdout
