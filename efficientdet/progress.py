@@ -1,17 +1,19 @@
 """Progress bars: `track` for a loop, `meter` for commands that go through many files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Column
 
@@ -75,3 +77,16 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
         disable=not console.is_terminal,
     ) as progress:
         yield Meter(progress, total, unit)
+
+
+@contextmanager
+def byte_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that goes when the block ends; what it yields takes the bytes so far."""
+    console = Console(stderr=True)
+    columns = [TextColumn(description), BarColumn(bar_width(console)), DownloadColumn()]
+    if console.width >= 80:
+        columns.append(TransferSpeedColumn())
+    columns.append(TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda done: progress.update(task, completed=done)
