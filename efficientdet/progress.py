@@ -83,9 +83,10 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
 def byte_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on stderr that goes when the block ends; what it yields takes the bytes so far."""
     console = Console(stderr=True)
-    columns = [TextColumn(description), BarColumn(bar_width(console)), DownloadColumn()]
-    if console.width >= 80:
-        columns.append(TransferSpeedColumn())
+    is_wide = console.width >= 80
+    shown = description if is_wide else description.partition(" ")[0]
+    columns = [TextColumn(shown), BarColumn(bar_width(console)), DownloadColumn()]
+    columns += [TransferSpeedColumn()] if is_wide else []
     columns.append(TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=total)

@@ -20,7 +20,6 @@ import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 from efficientdet.checkpoint.archive import ArchiveError
 from efficientdet.checkpoint.archive import unpack as unpack_archive
@@ -48,7 +47,7 @@ _HPARAMS = {
 
 def main() -> None:
     """Downloads what the command line names."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = fetch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", nargs="?", type=Path, default=Path())
     parser.add_argument("--set")
@@ -146,11 +145,6 @@ def unpack(archive: Path, target: Path, hparams: str, url: str) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     fetch.remove(archive)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
 
 
 if __name__ == "__main__":

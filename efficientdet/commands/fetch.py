@@ -3,6 +3,7 @@
 It needs the standard library alone: the scripts that download run before the installation.
 """
 
+import argparse
 import hashlib
 import http.client
 import re
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from efficientdet.atomic import atomic_open
 from efficientdet.commands.transfer import transfer
@@ -71,8 +73,8 @@ def fetch(offer: Offer, part: Path) -> None:
             )
 
 
-def check_sha256(archive: Path, expected: str | None, source: object) -> None:
-    """Prints the SHA-256 of `archive`.
+def check_sha256(archive: Path, expected: str | None, source: object) -> str:
+    """Prints the SHA-256 of `archive`, and returns it.
 
     Args:
         expected: in lower case.
@@ -90,6 +92,15 @@ def check_sha256(archive: Path, expected: str | None, source: object) -> None:
     if expected and found != expected:
         raise UserError(f"{source}: its SHA-256 is {found}, expected {expected}")
     print(f"SHA-256 {found} ({'as expected' if expected else source})")
+    return found
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors on one line, as every command has them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError, which `ending.run` prints."""
+        raise UsageError(f"{message}; see --help")
 
 
 def require_sha256(flag: str, text: str | None) -> None:
