@@ -80,7 +80,7 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
 
 
 @contextmanager
-def byte_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def byte_bar(description: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar on stderr that goes when the block ends; what it yields takes the bytes so far."""
     console = Console(stderr=True)
     is_wide = console.width >= 80
@@ -89,5 +89,5 @@ def byte_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     columns += [TransferSpeedColumn()] if is_wide else []
     columns.append(TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=total)
+        task = progress.add_task("", total=total, completed=start)
         yield lambda done: progress.update(task, completed=done)

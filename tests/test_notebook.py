@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,13 +138,51 @@ def test_without_the_project_it_is_asked_for(notebook, client: NotebookClient) -
         client.execute_cell(notebook.cells[index], index)
 
 
-def test_a_command_that_fails_ends_the_cell(notebook, client: NotebookClient) -> None:
+def _install(notebook: nbformat.NotebookNode, client: NotebookClient) -> None:
     (index,) = [i for i, cell in enumerate(notebook.cells) if cell.id == "install"]
     client.execute_cell(notebook.cells[index], index)
+
+
+def test_a_command_that_fails_ends_the_cell(notebook, client: NotebookClient) -> None:
+    _install(notebook, client)
     notebook.cells[0] = nbformat.v4.new_code_cell("run('echo \"$A\"; exit 3', A='한국 \"$x\"')")
     with pytest.raises(CellExecutionError, match="exit code 3 of: echo"):
         client.execute_cell(notebook.cells[0], 0)
     assert _said(notebook.cells[0]).startswith('한국 "$x"\n')
+
+
+def test_the_stop_button_lets_a_command_save(notebook, client: NotebookClient) -> None:
+    _install(notebook, client)
+    full_pipe = "printf 'x%.0s' {1..200000}; echo"  # ends when the cell reads it
+    forever = "while :; do read -t 0.1 < <(:); done"
+    body = f"trap 'echo saved; exit 130' INT; {full_pipe}; kill -INT $PPID; {forever}"
+    notebook.cells[0] = nbformat.v4.new_code_cell(f'run("""{body}""")')
+    with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
+        client.execute_cell(notebook.cells[0], 0)
+    assert "saved" in _said(notebook.cells[0])
+
+
+@pytest.mark.parametrize("form", ["zips", "folders"])
+def test_kitti_of_the_user_is_taken(
+    notebook, client: NotebookClient, tmp_path: Path, form: str
+) -> None:
+    _install(notebook, client)
+    drive, names = tmp_path / "내 드라이브", ("image_2/000000.png", "label_2/000000.txt")
+    for name in names:
+        if form == "folders":
+            (drive / "training" / name).parent.mkdir(parents=True)
+            (drive / "training" / name).touch()
+        else:
+            drive.mkdir(exist_ok=True)
+            with zipfile.ZipFile(drive / f"data_object_{name[:7]}.zip", "w") as archive:
+                archive.writestr(f"training/{name}", b"bytes")
+    (index,) = [i for i, cell in enumerate(notebook.cells) if cell.id == "kitti"]
+    notebook.cells[0] = nbformat.v4.new_code_cell(f"os.environ['KNOB_KITTI_PATH'] = '{drive}'")
+    client.execute_cell(notebook.cells[0], 0)
+    said = _said(client.execute_cell(notebook.cells[index], index))
+    root = drive if form == "folders" else Path(client.resources["metadata"]["path"]) / "KIT"
+    assert said.endswith(f"frames: {root}\n")
+    assert all((root / "training" / name).is_file() for name in names)
 
 
 def test_it_needs_what_the_tests_install() -> None:

@@ -65,6 +65,15 @@ def test_bytes_are_seen_on_a_narrow_terminal(monkeypatch, width):
     assert ("image_2.zip" in line) == (width == 80) and line.startswith("fetching")
 
 
+def test_what_came_before_says_nothing_of_the_speed(monkeypatch):
+    text = io.StringIO()
+    terminal = Console(file=text, force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with progress.byte_bar("fetching a.zip", 10**10, 9 * 10**9) as show:
+        show(9 * 10**9 + 1000)
+    assert "9.0/10.0 GB" in plain(text.getvalue()) and "GB/s" not in text.getvalue()
+
+
 def test_a_file_gets_a_line_now_and_then_of_what_is_large(capfd):
     for size in (10_000, 2_000_000_000):
         with transfer("fetching a.zip", size) as show:

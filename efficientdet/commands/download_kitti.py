@@ -119,7 +119,7 @@ def _complete(given: argparse.Namespace, missing: list[str]) -> None:
 
 def _fetch(given: argparse.Namespace, absent: list[_Zip]) -> None:
     """Leaves each of `absent` complete in the folder."""
-    base = os.environ.get("KITTI_URL") or BASE
+    base = (os.environ.get("KITTI_URL") or BASE).rstrip("/")
     offers = [fetch.ask(f"{base}/{one.name}") for one in absent]
     parts = [given.folder / f"{one.name}.part" for one in absent]
     bytes_needed = 0

@@ -154,10 +154,11 @@ def _append(part: Path, offer: Offer) -> None:
         if goes_on and start and int(start[1]) != have:
             raise http.client.HTTPException(f"asked for bytes from {have}, got others")
         what = f"fetching {part.name.removesuffix('.part')}"
-        with part.open("ab" if goes_on else "wb") as file, transfer(what, offer.size) as show:
-            while block := answer.read(1 << 20):
-                file.write(block)
-                show(file.tell())
+        with part.open("ab" if goes_on else "wb") as file:
+            with transfer(what, offer.size, file.tell()) as show:
+                while block := answer.read(1 << 20):
+                    file.write(block)
+                    show(file.tell())
 
 
 def _note(part: Path) -> Path:

@@ -9,12 +9,13 @@ _SHARE = 10  # percent between two lines
 
 
 @contextmanager
-def transfer(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def transfer(what: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
     """Yields what is to be called with the number of bytes so far; shows it on stderr.
 
     Args:
         what: the participle and the file: `fetching data_object_image_2.zip`.
         total: bytes.
+        start: so many have come before, which says nothing of the speed.
     """
     if sys.stderr.isatty():
         try:
@@ -22,7 +23,7 @@ def transfer(what: str, total: int) -> Iterator[Callable[[int], None]]:
         except ImportError:  # before the installation
             pass
         else:
-            with byte_bar(what, total) as show:
+            with byte_bar(what, total, start) as show:
                 yield show
             return
     yield _Lines(what, total)

@@ -41,7 +41,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         images = {name: data for name, data in TRAINING.items() if "image_2" in name} | TESTING
         server.files[IMAGES] = packed(images)
         server.files[LABELS] = packed({n: data for n, data in TRAINING.items() if "label_2" in n})
-        monkeypatch.setenv("KITTI_URL", server.address)
+        monkeypatch.setenv("KITTI_URL", f"{server.address}/")
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         yield server
 
