@@ -1,19 +1,11 @@
 """The terminal: one console, so that no line, table or progress bar tears another."""
 
 import logging
-import os
-import signal
-import stat
 import textwrap
-from pathlib import Path
 
 from rich.console import Console
 
 console = Console()
-# What ends a command from outside; Windows has no SIGHUP.
-ENDING = tuple(
-    number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")
-)
 
 
 class ConsoleHandler(logging.Handler):
@@ -45,11 +37,3 @@ def log_to_console() -> None:
     logger.setLevel(logging.INFO)
     logger.handlers = [ConsoleHandler()]
     logger.propagate = False
-
-
-def drop_lost_terminal() -> None:
-    """After SIGHUP: what goes to a terminal that is gone goes nowhere, instead of failing."""
-    for stream in (1, 2):
-        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), stream)

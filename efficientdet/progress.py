@@ -1,17 +1,19 @@
 """Progress bars: `track` for a loop, `meter` for commands that go through many files."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Column
 
@@ -75,3 +77,17 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
         disable=not console.is_terminal,
     ) as progress:
         yield Meter(progress, total, unit)
+
+
+@contextmanager
+def byte_bar(description: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr that goes when the block ends; what it yields takes the bytes so far."""
+    console = Console(stderr=True)
+    is_wide = console.width >= 80
+    shown = description if is_wide else description.partition(" ")[0]
+    columns = [TextColumn(shown), BarColumn(bar_width(console)), DownloadColumn()]
+    columns += [TransferSpeedColumn()] if is_wide else []
+    columns.append(TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total, completed=start)
+        yield lambda done: progress.update(task, completed=done)

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from efficientdet import progress
+from efficientdet.commands.transfer import transfer
 
 
 def plain(text: str) -> str:
@@ -50,3 +51,35 @@ def test_a_loop_s_bar_gives_the_items_and_goes(monkeypatch):
     monkeypatch.setattr(progress, "console", terminal)
     assert list(progress.track(iter("abc"), "evaluating", 3)) == ["a", "b", "c"]
     assert "evaluating ━━━━━━━━━━ 100% 0:00:00" in plain(text.getvalue())
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_bytes_are_seen_on_a_narrow_terminal(monkeypatch, width):
+    text = io.StringIO()
+    terminal = Console(file=text, force_terminal=True, width=width)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with progress.byte_bar("fetching data_object_image_2.zip", 12_569_945_557) as show:
+        show(12_569_945_557)
+    line = next(line for line in re.split("[\r\n]+", plain(text.getvalue())) if "12.6/12.6" in line)
+    assert len(line.rstrip()) <= width and "12.6/12.6 GB" in line and "0:00:00" in line
+    assert ("image_2.zip" in line) == (width == 80) and line.startswith("fetching")
+
+
+def test_what_came_before_says_nothing_of_the_speed(monkeypatch):
+    text = io.StringIO()
+    terminal = Console(file=text, force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "Console", lambda stderr: terminal)
+    with progress.byte_bar("fetching a.zip", 10**10, 9 * 10**9) as show:
+        show(9 * 10**9 + 1000)
+    assert "9.0/10.0 GB" in plain(text.getvalue()) and "GB/s" not in text.getvalue()
+
+
+def test_a_file_gets_a_line_now_and_then_of_what_is_large(capfd):
+    for size in (10_000, 2_000_000_000):
+        with transfer("fetching a.zip", size) as show:
+            for done in range(0, size + 1, size // 100):
+                show(done)
+    out, err = capfd.readouterr()
+    assert not out and err.splitlines() == [
+        f"fetching a.zip: {share} % of 2.0 GB" for share in range(10, 101, 10)
+    ]

@@ -21,6 +21,7 @@ esac
 """
 KNOBS = (
     *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
+    *("ZIPS", "TESTING", "IMAGES_SHA256", "LABELS_SHA256"),
     *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT", "LOGDIR", "PORT"),
 )
 Run = Callable[..., tuple[list[str], list[str]]]
@@ -276,6 +277,17 @@ def test_a_random_split_is_a_warning_and_no_failure(run: Run):
     assert inspect.endswith("--allow_shared_drives")
     _, (*_, inspect) = run("convert.sh", KITTI_ROOT="KIT")
     assert "--allow_shared_drives" not in inspect
+
+
+def test_the_download_of_kitti_has_its_knobs(run: Run):
+    _, (call,) = run("download_kitti.sh")
+    assert call == "-m efficientdet.commands.download_kitti"
+    _, (call,) = run("download_kitti.sh", "my KIT", ZIPS="my zips", TESTING="1", LABELS_SHA256="a")
+    assert call.endswith("download_kitti --zips=my zips --labels_sha256=a --testing my KIT")
+    _, (call,) = run("download_kitti.sh", TESTING="0", IMAGES_SHA256="b")
+    assert call.endswith("download_kitti --images_sha256=b")
+    said, calls = run("download_kitti.sh", TESTING="yes", fails=True)
+    assert said == ["error: TESTING=yes: expected a whole number"] and not calls
 
 
 def test_tensorboard_shows_a_folder(run: Run):

@@ -49,10 +49,7 @@ def limit(chance: Random, scene: Scene, folder: Path) -> None:
     limits = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
     done = commands.run(COMMANDS[name][0](), work, prepare=limits)
     what = f"{name}: no file over {size} bytes"
-    with told(what, done):
-        _require_line(done)
-        require_no_temporaries(work)
-    _finish(name, scene, work, what, done)
+    _require_clean_end(name, scene, work, what, done)
 
 
 def full(chance: Random, scene: Scene, folder: Path) -> None:
@@ -65,10 +62,7 @@ def full(chance: Random, scene: Scene, folder: Path) -> None:
         done = commands.run(COMMANDS[name][0](), work)
         what = f"{name}: {size} bytes free"
         remount("size=256m")
-        with told(what, done):
-            _require_line(done)
-            require_no_temporaries(work)
-        _finish(name, scene, work, what, done)
+        _require_clean_end(name, scene, work, what, done)
 
 
 def read_only(chance: Random, scene: Scene, folder: Path) -> None:
@@ -159,6 +153,14 @@ def _require_line(done: Done) -> None:
         raise Wrong("crash", f"exit code {done.code}: {done.output[-300:]}")
     if done.code and not any(word in done.last_error for word in _NAMED):
         raise Wrong("unclear", f"of no file: {done.last_error[:300]}")
+
+
+def _require_clean_end(name: str, scene: Scene, work: Path, what: str, done: Done) -> None:
+    """One line at most, nothing half-written, and a repetition that is whole."""
+    with told(what, done):
+        _require_line(done)
+        require_no_temporaries(work)
+    _finish(name, scene, work, what, done)
 
 
 def _finish(name: str, scene: Scene, work: Path, what: str, done: Done) -> None:

@@ -101,25 +101,18 @@ def damage_json(chance: Random, value: Any) -> bytes:
 
 def _damage_value(chance: Random, value: Any) -> Any:
     """One change at a random place of a nested value."""
-    if isinstance(value, dict) and value and chance.random() < 0.9:
-        key = chance.choice(list(value))
-        kind = chance.randrange(12)
-        if kind == 0:
-            del value[key]
-        elif kind == 1:
-            value[chance.choice(NASTY)] = value[key]
-        else:
-            value[key] = _damage_value(chance, value[key])
-        return value
-    if isinstance(value, list) and value and chance.random() < 0.7:
-        place = chance.randrange(len(value))
-        kind = chance.randrange(6)
+    is_dict = isinstance(value, dict)
+    if isinstance(value, dict | list) and value and chance.random() < (0.9 if is_dict else 0.7):
+        place = chance.choice(list(value) if is_dict else range(len(value)))
+        kind = chance.randrange(12 if is_dict else 6)
         if kind == 0:
             del value[place]
-        elif kind == 1:
-            value.insert(place, copy.deepcopy(value[place]))
-        else:
+        elif kind > 1:
             value[place] = _damage_value(chance, value[place])
+        elif is_dict:
+            value[chance.choice(NASTY)] = value[place]
+        else:
+            value.insert(place, copy.deepcopy(value[place]))
         return value
     if isinstance(value, int | float) and chance.random() < 0.3:
         return chance.choice((-value, value + 1, str(value), float(value), [value]))

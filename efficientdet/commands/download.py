@@ -17,22 +17,15 @@ CHECKPOINT_URL sets another base address.
 """
 
 import argparse
-import hashlib
-import http.client
 import os
-import re
-import sys
-import tempfile
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
-from typing import NoReturn
 
-from efficientdet.atomic import atomic_open
 from efficientdet.checkpoint.archive import ArchiveError
 from efficientdet.checkpoint.archive import unpack as unpack_archive
+from efficientdet.commands import ending, fetch
 from efficientdet.errors import UsageError, UserError
+from efficientdet.run.lock import writing_alone
 
 BASE = "https://storage.googleapis.com/cloud-tpu-checkpoints"
 _D = [f"efficientdet-d{size}" for size in ["0", "1", "2", "3", "4", "5", "6", "7", "7x"]]
@@ -52,43 +45,48 @@ _HPARAMS = {
 }
 
 
-@dataclass(frozen=True)
-class _Offer:
-    """What a server says of a file: its size in bytes, and the tag of this very version, or ""."""
-
-    size: int
-    tag: str
-
-
 def main() -> None:
     """Downloads what the command line names."""
-    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = fetch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("folder", nargs="?", type=Path, default=Path())
     parser.add_argument("--set")
     parser.add_argument("--sha256", type=str.lower)
     given = parser.parse_args()
-    if given.sha256 and not re.fullmatch("[0-9a-f]{64}", given.sha256):
-        raise UsageError(f"--sha256={given.sha256}: expected 64 hexadecimal digits")
+    fetch.require_sha256("sha256", given.sha256)
     chosen, path = find(given.model, given.set)
     newest = find(given.model)[0]
     target = given.folder / (given.model if chosen == newest else f"{given.model}-{chosen}")
     flag = "--backbone_ckpt" if chosen == "imagenet" else "--ckpt"
-    if any(target.glob("*.index")):
-        if given.sha256:
-            raise UserError(
-                f"{target} is there already, unpacked, so that --sha256 cannot be compared; remove "
-                "the folder to download it again"
-            )
-        print(f"{target} is there already: use {flag}={target}")
-        return
+    if not _is_there(target, given.sha256):
+        with writing_alone(given.folder):
+            if not _is_there(target, given.sha256):  # nor has another process made it meanwhile
+                _download(path, target, given.sha256, _HPARAMS.get(chosen, ""))
+                print(f"{target}: ready ({chosen}), use {flag}={target}")
+                return
+    print(f"{target} is there already: use {flag}={target}")
+
+
+def _is_there(target: Path, sha256: str | None) -> bool:
+    there = any(target.glob("*.index"))
+    if there and sha256:
+        raise UserError(
+            f"{target} is there already, unpacked, so that --sha256 cannot be compared; remove "
+            "the folder to download it again"
+        )
+    return there
+
+
+def _download(path: str, target: Path, sha256: str | None, hparams: str) -> None:
     url = f"{os.environ.get('CHECKPOINT_URL') or BASE}/{path}"
-    part = given.folder / f"{target.name}{'.tgz' if path.endswith('.tgz') else '.tar.gz'}.part"
-    part.parent.mkdir(parents=True, exist_ok=True)
-    download(url, part)
-    check_sha256(part, given.sha256, url)
-    unpack(part, target, _HPARAMS.get(chosen, ""), url)
-    print(f"{target}: ready ({chosen}), use {flag}={target}")
+    part = target.with_name(f"{target.name}{'.tgz' if path.endswith('.tgz') else '.tar.gz'}.part")
+    fetch.fetch(fetch.ask(url), part)
+    try:
+        fetch.check_sha256(part, sha256, url)
+    except UserError as error:
+        fetch.remove(part)
+        raise UserError(f"{error}; removed, nothing was unpacked") from None
+    unpack(part, target, hparams, url)
 
 
 def find(model: str, chosen: str | None = None) -> tuple[str, str]:
@@ -113,50 +111,6 @@ def find(model: str, chosen: str | None = None) -> tuple[str, str]:
     return chosen, paths[chosen]
 
 
-def download(url: str, part: Path) -> None:
-    """Completes the file `part` with what is missing of `url`; tries again while it gets further.
-
-    `part`.of says of what `part` is the beginning; of another version it starts over.
-
-    Raises:
-        UserError: no answer, or it broke off; what has come stays in `part`.
-    """
-    offer = _ask(url)
-    _drop_if_other(part, url, offer)
-    while (have := _size(part)) < offer.size:
-        problem = "the answer ended"
-        try:
-            _append(url, part, offer)
-        except (OSError, http.client.HTTPException) as error:
-            problem = str(error)
-        if _size(part) > offer.size:
-            _remove(part)
-            raise UserError(
-                f"{url}: sent more than the {offer.size:,} bytes that it has; removed, try again"
-            )
-        if _size(part) <= have:
-            raise UserError(
-                f"{url}: the download broke off at {_size(part):,} of {offer.size:,} bytes "
-                f"({problem}); run the same command to go on"
-            )
-
-
-def check_sha256(archive: Path, expected: str | None, url: str) -> None:
-    """Prints the SHA-256 of `archive`.
-
-    Raises:
-        UserError: it is not `expected`; `archive` is removed.
-    """
-    with archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected and found != expected:
-        _remove(archive)
-        raise UserError(
-            f"{url}: its SHA-256 is {found}, expected {expected}; removed, nothing was unpacked"
-        )
-    print(f"SHA-256 {found} ({'as expected' if expected else url})")
-
-
 def unpack(archive: Path, target: Path, hparams: str, url: str) -> None:
     """Makes `target` of the one folder in `archive` that holds a checkpoint; removes `archive`.
 
@@ -166,16 +120,19 @@ def unpack(archive: Path, target: Path, hparams: str, url: str) -> None:
     Raises:
         UserError: no such archive; it is removed all the same, and `target` is not made.
     """
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+    folder = target.with_name(f".{target.name}.unpacking")
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
+    try:
         problem = ""
         try:
-            unpack_archive(archive, Path(folder))
+            unpack_archive(archive, folder)
         except ArchiveError as error:
             problem = f": {error}"
-        found = {path.parent for path in Path(folder).rglob("*.index")}
+        found = {path.parent for path in folder.rglob("*.index")}
         if problem or len(found) != 1:
-            size = _size(archive)
-            _remove(archive)
+            size = fetch.size_of(archive)
+            fetch.remove(archive)
             raise UserError(
                 f"{url}: complete ({size:,} bytes), but no archive of one checkpoint{problem}; "
                 "removed, nothing was unpacked"
@@ -185,86 +142,10 @@ def unpack(archive: Path, target: Path, hparams: str, url: str) -> None:
             (source / "hparams.yaml").write_text(hparams)
         source.chmod(0o755)
         source.rename(target)
-    _remove(archive)
-
-
-def _ask(url: str) -> _Offer:
-    try:
-        head = urllib.request.Request(url, method="HEAD")
-        with urllib.request.urlopen(head, timeout=60) as answer:
-            length, tag = answer.headers["Content-Length"], answer.headers["ETag"] or ""
-    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: no address
-        raise UserError(f"{url}: no answer ({error}); is the network up?") from None
-    if not re.fullmatch("[0-9]{1,15}", length or ""):
-        raise UserError(f"{url}: the server does not say how long the file is; nothing was fetched")
-    return _Offer(int(length), "" if tag.startswith("W/") else tag)  # a weak one proves nothing
-
-
-def _drop_if_other(part: Path, url: str, offer: _Offer) -> None:
-    """Removes a `part` that is the beginning of something else, and notes what it is now."""
-    note, now = _note(part), f"{url}\n{offer.size}\n{offer.tag}\n"
-    before = note.read_text(encoding="utf-8", errors="replace") if note.exists() else now
-    if before != now or _size(part) > offer.size:
-        print(f"{part}: of another file or version, starts over", file=sys.stderr)
-        part.unlink(missing_ok=True)
-    if before != now or not note.exists():
-        with atomic_open(note) as file:
-            file.write(now)
-
-
-def _append(url: str, part: Path, offer: _Offer) -> None:
-    """Reads `url` from where `part` ends; all of it from a server that does not continue."""
-    have = _size(part)
-    ranged = {"Range": f"bytes={have}-"} | ({"If-Range": offer.tag} if offer.tag else {})
-    request = urllib.request.Request(url, headers=ranged if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)  # noqa: SIM115 (closed below)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # this server has no such place
-            raise
-        answer = urllib.request.urlopen(url, timeout=60)  # noqa: SIM115
-    with answer:
-        start = re.match(r"bytes (\d{1,15})-", answer.headers["Content-Range"] or "")
-        goes_on = answer.status == 206
-        if goes_on and start and int(start[1]) != have:
-            raise http.client.HTTPException(f"asked for bytes from {have}, got others")
-        with part.open("ab" if goes_on else "wb") as file:
-            while block := answer.read(1 << 20):
-                file.write(block)
-                if sys.stderr.isatty():
-                    progress = f"\r{file.tell() >> 20} of {offer.size >> 20} MB"
-                    print(progress, end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-
-
-def _note(part: Path) -> Path:
-    return part.with_name(f"{part.name}.of")
-
-
-def _remove(part: Path) -> None:
-    part.unlink()
-    _note(part).unlink(missing_ok=True)
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see --help")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    fetch.remove(archive)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:  # full or read-only disk, no permission
-        print(f"error: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\ninterrupted; run the same command to go on", file=sys.stderr)
-        sys.exit(130)
+    ending.run(main, "run the same command to go on")

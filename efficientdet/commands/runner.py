@@ -5,24 +5,21 @@ from efficientdet.commands import early_interrupt  # isort: skip  # noqa: F401 (
 import dataclasses
 import os
 import shutil
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 # Before TensorFlow is imported anywhere: its C++ chatter hides our own lines. With a GPU its errors
 # stay, without one they speak of nothing that concerns the user.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if shutil.which("nvidia-smi") else "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-from efficientdet.commands import prompt_exit  # isort: skip (the first to register at exit)
+from efficientdet.commands import ending  # isort: skip (the first to register at exit)
 from efficientdet.commands import installed  # isort: skip  # noqa: F401 (before what may be missing)
 from absl import app, flags
 
-from efficientdet.console import ENDING, drop_lost_terminal, log_to_console
-from efficientdet.errors import Stopped, UsageError, UserError, one_line
+from efficientdet.console import log_to_console
+from efficientdet.errors import UsageError, one_line
 
 Options = TypeVar("Options")
 
@@ -31,29 +28,9 @@ def run(main: Callable[[], None]) -> None:
     """Parses absl flags and calls `main()`; exit code 2 on bad usage, 1 on any `UserError`.
 
     A bare word that is no flag is an error too: absl would ignore it silently, and a forgotten
-    `--` would go unseen. SIGINT, SIGTERM and SIGHUP end `main` by an exception, so that what is
-    half done is cleaned up, and the command with 128 + the signal's number; a second one at once.
+    `--` would go unseen. How it ends, `ending` says.
     """
-    _on_signals(_interrupt)
-    sys.unraisablehook = _unraisable
-    try:
-        app.run(lambda argv: _start(main, argv), flags_parser=_parse_flags)
-    except UserError as error:
-        _leave(f"error: {error}", error.exit_code)
-    except Stopped as stop:
-        _leave(str(stop), stop.exit_code)
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        line = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
-        _leave(line, 128 + number)
-    except BrokenPipeError:  # `command | head` is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # full or read-only disk, no permission
-        _leave(f"error: {error.filename or 'cannot write'}: {error.strerror or error}", 1)
-    finally:
-        _on_signals(signal.SIG_DFL)  # an exception would end no better while Python shuts down
-        prompt_exit.after(sys.exception())
+    ending.run(lambda: app.run(lambda argv: _start(main, argv), flags_parser=_parse_flags))
 
 
 def options(kind: type[Options], **computed: Any) -> Options:
@@ -106,35 +83,3 @@ def _start(main: Callable[[], None], argv: Sequence[str]) -> None:
         raise UsageError(f"unexpected argument {argv[1]!r}: flags are written --name=value")
     log_to_console()
     main()
-
-
-def _on_signals(handler: Callable | signal.Handlers) -> None:
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's background
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    _on_signals(signal.SIG_DFL)
-    drop_lost_terminal()
-    raise KeyboardInterrupt(signal.Signals(number))  # no `except Exception` on the way takes it
-
-
-def _unraisable(dropped: Any) -> None:
-    """Sends a signal again that came within a __del__ or a callback of the garbage collector.
-
-    Python drops what is raised there; JAX has such a callback, in which many a Ctrl-C ends up.
-    """
-    error = dropped.exc_value
-    if isinstance(error, KeyboardInterrupt) and error.args:
-        _on_signals(_interrupt)
-        again = threading.Timer(0.1, os.kill, (os.getpid(), error.args[0]))
-        again.daemon = True
-        again.start()
-    elif not isinstance(error, Stopped):  # of which whoever raised it knows
-        sys.__unraisablehook__(dropped)
-
-
-def _leave(line: str, exit_code: int) -> NoReturn:
-    print(line, file=sys.stderr)
-    sys.exit(exit_code)

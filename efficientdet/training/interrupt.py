@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from efficientdet.console import ENDING, drop_lost_terminal
 from efficientdet.errors import Stopped
+from efficientdet.signals import ENDING, drop_lost_terminal
 
 
 class Interrupt:

@@ -2,17 +2,17 @@
 
 import gzip
 import hashlib
-import http.server
 import io
 import os
-import re
+import signal
 import subprocess
 import sys
 import tarfile
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bucket import Bucket, serving
 
 from efficientdet.config import load_yaml
 
@@ -39,62 +39,11 @@ def archive(folder="published-name/"):
     return buffer.getvalue()
 
 
-class Bucket(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content` at each of PATHS, `server.cuts` bytes of each answer.
-
-    `server.ranges` says what it makes of Range: `yes`, `no` (sends everything), `416` or `wrong`
-    (sends from the start and says so); `server.announced` is the length that HEAD tells.
-    """
-
-    protocol_version = "HTTP/1.0"
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def answer(self, body):
-        if self.path.removeprefix("/") not in PATHS:
-            self.send_error(404)
-            return
-        server = self.server
-        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if match and server.ranges == "416":
-            self.send_error(416)
-            return
-        if self.headers.get("If-Range", server.tag) != server.tag:
-            match = None
-        start = int(match[1]) if match and server.ranges == "yes" else 0
-        content = server.content[start:]
-        self.send_response(206 if match and server.ranges != "no" else 200)
-        if server.tag:
-            self.send_header("ETag", server.tag)
-        if match and server.ranges == "wrong":
-            self.send_header("Content-Range", f"bytes 0-{len(content) - 1}/{len(content)}")
-        length = len(content) if body else server.announced or len(content)
-        if length != "none":
-            self.send_header("Content-Length", str(length))
-        if not body:
-            server.after_head()
-        self.end_headers()
-        if body:
-            server.asked.append((self.path, start))
-            self.wfile.write(content[: server.cuts.pop(0) if server.cuts else None])
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def bucket():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
-    server.content, server.cuts, server.asked = archive(), [], []
-    server.ranges, server.tag, server.announced, server.after_head = "yes", "", None, lambda: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(Bucket(PATHS)) as server:
+        server.content = archive()
+        yield server
 
 
 def download(root, bucket, *words, fails=False, **knobs):
@@ -104,7 +53,7 @@ def download(root, bucket, *words, fails=False, **knobs):
         env=os.environ
         | {
             "PYTHON": sys.executable,
-            "CHECKPOINT_URL": f"http://127.0.0.1:{bucket.server_port}",
+            "CHECKPOINT_URL": bucket.address,
             "no_proxy": "127.0.0.1",
         }
         | knobs,
@@ -314,11 +263,8 @@ def test_what_was_never_published_is_said_at_once(root, bucket, words, named):
 
 
 def test_a_server_without_the_file_is_named(root, tmp_path, bucket):
-    PATHS.remove(path := f"efficientdet/coco2/{MODEL}.tar.gz")
-    try:
-        said = download(root, bucket, MODEL, tmp_path, fails=True)
-    finally:
-        PATHS.add(path)
+    bucket.paths.remove(path := f"efficientdet/coco2/{MODEL}.tar.gz")
+    said = download(root, bucket, MODEL, tmp_path, fails=True)
     assert f"{path}: no answer (HTTP Error 404" in said and not list(tmp_path.iterdir())
 
 
@@ -332,3 +278,49 @@ def test_it_needs_only_the_standard_library(root):
 def test_an_address_that_is_none_is_named(root, tmp_path, bucket):
     said = download(root, bucket, MODEL, tmp_path, fails=True, CHECKPOINT_URL="nowhere")
     assert said.startswith("error: nowhere/efficientdet/coco2/") and "no answer" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_ended_while_it_unpacks_it_leaves_what_came_and_nothing_else(
+    root, tmp_path, bucket, number
+):
+    code = f"""
+import os, runpy
+from efficientdet.checkpoint import archive
+unpack = archive.unpack
+def unpack_and_end(*paths):
+    unpack(*paths)
+    os.kill(os.getpid(), {int(number)})
+archive.unpack = unpack_and_end
+runpy.run_module("efficientdet.commands.download", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, MODEL, tmp_path],
+        env=os.environ
+        | {"PYTHONPATH": str(root), "CHECKPOINT_URL": bucket.address, "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+    )
+    said = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    assert (done.returncode, done.stderr) == (
+        128 + number,
+        f"{said}; run the same command to go on\n",
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {PART, f"{PART}.of"}
+    download(root, bucket, MODEL, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL] and len(bucket.asked) == 1
+
+
+def test_what_a_killed_process_was_unpacking_is_removed(root, tmp_path, bucket):
+    (tmp_path / f".{MODEL}.unpacking").mkdir()
+    (tmp_path / f".{MODEL}.unpacking/other.index").touch()
+    download(root, bucket, MODEL, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL]
+    assert not (tmp_path / MODEL / "other.index").exists()
+
+
+def test_a_second_one_waits_and_finds_it_done(root, tmp_path, bucket):
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda _: download(root, bucket, MODEL, tmp_path), range(2)))
+    assert sorted("is there already" in line for line in said) == [False, True]
+    assert len(bucket.asked) == 1
