@@ -41,8 +41,8 @@ class ComparedLabels:
         self.missing = [name for name in names if name not in self._truths]
         if names and not self._truths:
             raise UserError(
-                f"--compare_labels={where}: no label for any of the {counted(len(names), 'image')},"
-                f" such as {names[0]}.txt; name their label_2 folder, or the record that holds them"
+                f"--compare_labels={where}: no label for any of the images, such as "
+                f"{names[0]}.txt; name their label_2 folder, or the record that holds them"
             )
         self._counts = np.zeros((label_map.num_classes + 1, 3), int)
         self._num_frames = 0

@@ -22,6 +22,7 @@ from efficientdet.inference.detector import load_detector
 from efficientdet.inference.image_prediction import Prediction, predict_images
 from efficientdet.inference.video_prediction import predict_video
 from efficientdet.input.images import VIDEO_SUFFIXES, RecordImage, find_images, find_videos
+from efficientdet.input.videos import require_pyav
 from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import require_writable
@@ -82,6 +83,7 @@ def predict(options: PredictOptions) -> None:
     videos = find_videos(options.images, options.image_list)
     folder = Path(options.output_dir)
     _require_names([*images, *videos], folder)
+    require_pyav(videos)
     label_map = run.label_map(None)
     if options.submission:
         _check_submission(options.submission, [*images, *videos])
@@ -103,21 +105,19 @@ def predict(options: PredictOptions) -> None:
         if options.submission:
             _submit(options.submission, found, label_map)
     for video in videos:
-        frames = predict_video(prediction, video, options.max_images)
-        what = f", drawn in {folder / video.stem}.mp4" * options.draw
-        results = f"{folder}/results/{video.stem}.jsonl"
-        logger.info(f"{video}: {counted(frames, 'frame')}, found objects in {results}{what}")
+        predict_video(prediction, video, options.max_images)
     if options.draw:
         logger.info(_drawn(prediction.drawn, thresholds, label_map))
     if labels:
         logger.info(labels.line())
         console.print(labels.table())
     if unreadable := prediction.unreadable:
-        inputs = "images" if not videos else "images and videos" if images else "videos"
-        raise UserError(
-            f"{len(unreadable)} of {len(images) + len(videos)} {inputs} could not be read and have "
-            f"no results, first {unreadable[0]}"
-        )
+        inputs, what = "images", "could not be read and have no results"
+        if videos:
+            inputs = "images and videos" if images else "videos"
+            what = "could not be read, or not to the end"
+        count = f"{len(unreadable)} of {len(images) + len(videos)} {inputs}"
+        raise UserError(f"{count} {what}, first {unreadable[0]}")
 
 
 def _labels(

@@ -18,12 +18,13 @@ from efficientdet.input.videos import TimedFrame, Video, open_video
 from efficientdet.progress import track
 from efficientdet.visualize.detections import draw_detections
 from efficientdet.visualize.video_file import AddPicture, video_file
+from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
 
 
-def predict_video(prediction: Prediction, path: Path, max_frames: int | None = None) -> int:
-    """Writes `NAME.mp4` with boxes and `results/NAME.jsonl`; returns how many frames it read.
+def predict_video(prediction: Prediction, path: Path, max_frames: int | None = None) -> None:
+    """Writes `NAME.mp4` with boxes and `results/NAME.jsonl`.
 
     Lines are on the disk before the next batch runs; the video is there once it is whole. No more
     than a few batches are in memory. What cannot be read is said and noted.
@@ -34,11 +35,11 @@ def predict_video(prediction: Prediction, path: Path, max_frames: int | None = N
             video = stack.enter_context(open_video(path))
         except UserError as error:
             prediction.leave_out(str(error))
-            return 0
+            return
         height, width = video.first.image.shape[:2]
         logger.info(f"{path}: {width}x{height}, {float(video.fps):.4g} frames/s")
-        lines = stack.enter_context(JsonLines(folder / "results" / f"{path.stem}.jsonl"))
-        add = None
+        results, add = folder / "results" / f"{path.stem}.jsonl", None
+        lines = stack.enter_context(JsonLines(results))
         if prediction.draw:
             target = folder / f"{path.stem}.mp4"
             add = stack.enter_context(video_file(target, width, height, video.fps))
@@ -47,7 +48,8 @@ def predict_video(prediction: Prediction, path: Path, max_frames: int | None = N
             _write(prediction, frame, found, lines, add, background.call)
     if video.problem:
         prediction.leave_out(f"{path}: {video.problem}")
-    return frame.index + 1
+    drawn = f"; {target}" if prediction.draw else ""
+    logger.info(f"{path}: {counted(frame.index + 1, 'frame')} in {results}{drawn}")
 
 
 def _detections(

@@ -86,13 +86,16 @@ def open_video(path: Path) -> Iterator[Video]:
     with container:
         stream = next(filter(_moves, container.streams.video), None)
         if stream is None:
-            kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-            raise UserError(f"{path}: no video in it, only {' and '.join(kinds)}")
+            kinds = sorted({stream.type for stream in container.streams})
+            only = f", only {' and '.join(kinds)}" if kinds else " at all"
+            raise UserError(f"{path}: no video in it{only}")
         fps = stream.average_rate or stream.guessed_rate or Fraction(25)
         seconds = stream.duration and stream.duration * stream.time_base
         if seconds is None and container.duration:
             seconds = Fraction(container.duration, av.time_base)
         total = stream.frames or (round(seconds * fps) if seconds else None)
+        if container.format.name == "avi" and total:  # it reckons seconds from the bytes there are
+            seconds = total / fps
         damage: list[str] = []
         frames = _decoded(container, stream, fps, damage)
         first = next(frames, None)
@@ -117,6 +120,8 @@ def _decoded(
     """All frames that can be decoded; why others cannot goes into `damage`."""
     index, packets = 0, container.demux(stream)
     while (packet := _tried(lambda: next(packets, None), damage)) is not None:
+        if packet.is_corrupt:
+            damage.append("a piece of it is cut off")
         for frame in _tried(packet.decode, damage) or ():
             seconds = index / fps if frame.pts is None else frame.pts * frame.time_base
             pixels = frame.to_ndarray(format="rgb24")
@@ -145,7 +150,7 @@ def _watched(frames: Iterator[TimedFrame], video: Video, damage: list[str]) -> I
     count = counted(last.index + 1, "frame")
     end = last.time - video.first.time + 1 / video.fps
     if damage:
-        video.problem = f"damaged: only {count} could be read{_because(damage)}"
+        video.problem = f"damaged; {count} could be read{_because(damage)}"
     elif video.seconds and end < video.seconds - max(_LEAST_MISSING, video.seconds / 100):
         video.problem = (
             f"it ends after {count}, {float(end):.1f} s of {float(video.seconds):.1f} s; is the "

@@ -124,8 +124,8 @@ def verdict_keys() -> list[Key]:
         Key("its label", FOUND, dashed=True, line_width=1),
         Key("missed", MISSED, dashed=True),
         Key("false alarm", FALSE),
-        Key("not judged", IGNORED),
-        Key("ignored label", IGNORED, dashed=True, line_width=1),
+        Key("ignored region", IGNORED, dashed=True, line_width=1),
+        Key("found in it: not judged", IGNORED),
     ]
 
 

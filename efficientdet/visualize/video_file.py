@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from efficientdet.atomic import atomic_path
 from efficientdet.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    import av
 
 # The first that this PyAV can encode, with its options: thin lines and small text stay sharp.
 _CODECS = {"libx264": {"preset": "veryfast", "crf": "20"}, "mpeg4": {"qscale": "3"}}
@@ -40,15 +44,17 @@ def video_file(path: Path, width: int, height: int, fps: Fraction) -> Iterator[A
                 is_odd = codec == "libx264" and (width % 2 or height % 2)
                 stream.pix_fmt = "yuv444p" if is_odd else "yuv420p"
                 stream.codec_context.time_base = Fraction(1, _ticks(fps))
-                yield _Adder(container, stream).add
+                yield _Adder(container, stream, fps).add
                 container.mux(stream.encode())
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: cannot write this video: {one_line(error)}") from None
 
 
 class _Adder:
-    def __init__(self, container, stream):
-        self._container, self._stream = container, stream
+    def __init__(
+        self, container: "av.container.OutputContainer", stream: "av.VideoStream", fps: Fraction
+    ):
+        self._container, self._stream, self._fps = container, stream, fps
         self._start: Fraction | None = None
         self._last = -1
 
@@ -59,9 +65,16 @@ class _Adder:
             self._start = time
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
         frame.time_base = self._stream.codec_context.time_base
-        frame.pts = max(self._last + 1, round((time - self._start) / frame.time_base))
+        seconds = _on_beat(time - self._start, self._fps)
+        frame.pts = max(self._last + 1, round(seconds / frame.time_base))
         self._last = frame.pts
         self._container.mux(self._stream.encode(frame))
+
+
+def _on_beat(seconds: Fraction, fps: Fraction) -> Fraction:
+    """The time of the frame that it is at a constant rate: MKV tells times in milliseconds."""
+    beat = round(seconds * fps) / fps
+    return beat if abs(beat - seconds) <= Fraction(1, 1000) else seconds
 
 
 def _ticks(fps: Fraction) -> int:
