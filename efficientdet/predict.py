@@ -43,8 +43,9 @@ flags.DEFINE_float(
     "evaluation of this checkpoint; 0.3 where there was none.", lower_bound=0, upper_bound=1,
 )  # fmt: skip
 flags.DEFINE_integer(
-    "max_images", None, "Stop after so many images; in a video, frames.", lower_bound=1
-)
+    "max_images", None, "Stop after so many images; of each video, after so many frames.",
+    lower_bound=1,
+)  # fmt: skip
 flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
 flags.DEFINE_multi_string(
     "hparams", [], "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
