@@ -27,10 +27,10 @@ class Background:
         return self
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
-        """Has `function(*args)` called, once there is room for it."""
-        while self._waiting and (len(self._waiting) >= self._most or self._waiting[0].done()):
-            self._waiting.popleft().result()
+        """Has `function(*args)` called; returns once no more than `most` are left."""
         self._waiting.append(self._pool.submit(function, *args))
+        while len(self._waiting) > self._most or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
 
     def __exit__(
         self,

@@ -71,7 +71,7 @@ class ComparedLabels:
     def table(self) -> Table:
         """The counts by class; those without any are left out."""
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for column in ("class", "objects", "found", "missed", "false alarms", "IoU from"):
+        for column in ("class", "objects", "found", "missed", "false", "least IoU"):
             table.add_column(column, justify="left" if column == "class" else "right")
         for class_id, name in self._label_map.names.items():
             found, missed, false = self._counts[class_id].tolist()

@@ -106,17 +106,22 @@ def predict(options: PredictOptions) -> None:
             _submit(options.submission, found, label_map)
     for video in videos:
         predict_video(prediction, video, options.max_images)
-    if options.draw:
-        logger.info(_drawn(prediction.drawn, thresholds, label_map))
-    if labels:
-        logger.info(labels.line())
-        console.print(labels.table())
+    _sum_up(prediction, len(images), len(videos))
+
+
+def _sum_up(prediction: Prediction, num_images: int, num_videos: int) -> None:
+    """Says what was drawn and what the labels say; raises UserError where some were unreadable."""
+    if prediction.draw:
+        logger.info(_drawn(prediction.drawn, prediction.thresholds, prediction.label_map))
+    if prediction.labels:
+        logger.info(prediction.labels.line())
+        console.print(prediction.labels.table())
     if unreadable := prediction.unreadable:
         inputs, what = "images", "could not be read and have no results"
-        if videos:
-            inputs = "images and videos" if images else "videos"
+        if num_videos:
+            inputs = "images and videos" if num_images else "videos"
             what = "could not be read, or not to the end"
-        count = f"{len(unreadable)} of {len(images) + len(videos)} {inputs}"
+        count = f"{len(unreadable)} of {num_images + num_videos} {inputs}"
         raise UserError(f"{count} {what}, first {unreadable[0]}")
 
 

@@ -35,6 +35,7 @@ def video_file(path: Path, width: int, height: int, fps: Fraction) -> Iterator[A
     import av
 
     codec = next(name for name in _CODECS if name in av.codecs_available)
+    fps = fps.limit_denominator(1001)  # 30000/1001 stays; the mean of a varying rate is rounded
     try:
         with atomic_path(path) as temporary:
             flags = {"movflags": "faststart"}  # browsers play before they have all of it
