@@ -1,10 +1,10 @@
-"""Finds objects in images: pictures with boxes, KITTI result files, COCO json.
+"""Finds objects in images and videos: pictures with boxes, KITTI result files, COCO json.
 
     python efficientdet/predict.py --model_dir=savedmodel/exp --images=KITTI/testing/image_2 \\
         --output_dir=found
 
---images takes files, folders, globs and records (val.record), by commas. A KITTI root stands for
-its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below
+--images takes files, folders, globs, records (val.record) and videos, by commas. A KITTI root
+stands for its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below
 --min_score are not drawn; the result files keep them all, as KITTI's evaluation wants.
 """
 
@@ -29,14 +29,23 @@ flags.DEFINE_enum(
     "ckpt_classes", "auto", ["auto", "by_id"],
     "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
 )  # fmt: skip
-flags.DEFINE_string("images", None, "Images, folders, globs or records, separated by commas.")
+flags.DEFINE_string("images", None, "Images, folders, globs, records or videos, by commas.")
 flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
-flags.DEFINE_string("output_dir", "predictions", "Where pictures, results/ and detections.json go.")
+flags.DEFINE_string(
+    "compare_labels", None, "Folder of labels (label_2) or record: what was found, missed or "
+    "invented is drawn in three colours, and counted.",
+)  # fmt: skip
+flags.DEFINE_bool("draw", True, "Make pictures and videos; --nodraw: result files alone.")
+flags.DEFINE_string("submission", None, "Zip to write for KITTI's server; of testing/image_2.")
+flags.DEFINE_string("output_dir", "predictions", "Where pictures, videos and results go.")
 flags.DEFINE_float(
     "min_score", None, "Draw boxes from this score on. Default: per class, the best F1 in the "
     "evaluation of this checkpoint; 0.3 where there was none.", lower_bound=0, upper_bound=1,
 )  # fmt: skip
-flags.DEFINE_integer("max_images", None, "Stop after so many images.", lower_bound=1)
+flags.DEFINE_integer(
+    "max_images", None, "Stop after so many images; of each video, after so many frames.",
+    lower_bound=1,
+)  # fmt: skip
 flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
 flags.DEFINE_multi_string(
     "hparams", [], "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
@@ -56,12 +65,14 @@ def main() -> None:
         raise UsageError("--best and --newest exclude each other: take one of the two")
     which = "best" if FLAGS.best else "newest" if FLAGS.newest else None
     hparams = parse_hparams(FLAGS.hparams)
-    from efficientdet.input.images import require_images
+    from efficientdet.input.images import find_videos, require_images
+    from efficientdet.input.videos import require_pyav
     from efficientdet.run.checkpoints import checkpoint_of
 
     if not FLAGS.ckpt:
         checkpoint_of(Path(FLAGS.model_dir), which, to="predict with")
     require_images(FLAGS.images)
+    require_pyav(find_videos(FLAGS.images))
     # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.inference.prediction import PredictOptions, predict

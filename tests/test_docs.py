@@ -46,11 +46,12 @@ def _commands(page: Path) -> Iterator[list[str]]:
 
 
 def _flags_of(command: str) -> set[str]:
-    """Those that docs/flags.md, which is made from the code, lists."""
+    """Those that docs/flags.md, which is made from the code, lists; `--noname` of a bool, too."""
     name = command.rpartition("/")[2].removeprefix("efficientdet.commands.")
     sections = re.split(r"^## ", _text(ROOT / "docs/flags.md"), flags=re.MULTILINE)
     (section,) = [one for one in sections if one.partition("\n")[0].rpartition("/")[2] == name]
-    return set(re.findall(r"^\| `--(\w+)`", section, re.MULTILINE))
+    bools = re.findall(r"^\| `--(\w+)` \| [^|]* \| bool \|", section, re.MULTILINE)
+    return {*re.findall(r"^\| `--(\w+)`", section, re.MULTILINE), *(f"no{x}" for x in bools)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -115,6 +116,7 @@ def test_every_named_file_is_there(page: Path) -> None:
 def test_named_hyper_parameters_and_flags_are_known() -> None:
     """`--flag` or `name=value` in a page's prose is one of main.py's or of another command's."""
     flags = set(re.findall(r"`--(\w+)`", _text(ROOT / "docs/flags.md")))
+    flags |= {f"no{name}" for name in flags}  # of a bool
     flags |= {"help", "helpfull", "set", "sha256", "upgrade"}
     flags |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', _text(ROOT / "benchmarks/recipes.py")))
     flags |= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', _text(ROOT / "benchmarks/__main__.py")))

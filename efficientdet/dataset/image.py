@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it takes seconds to load, and headers are read without
 
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
+_ORIENTATION = 0x0112  # of EXIF: 1 as stored, 2 to 8 turned or mirrored
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8")
 
 
@@ -60,6 +61,17 @@ def read_size(path: Path) -> tuple[int, int] | None:
             return image.size
     except Exception:  # likewise
         return None
+
+
+def is_turned(encoded: bytes) -> bool:
+    """Whether EXIF asks viewers to turn or mirror a JPEG, which `decode_tensor` does not."""
+    if b"Exif" not in encoded[: 2**16]:
+        return False
+    try:
+        with Image.open(io.BytesIO(encoded), formats=("JPEG",)) as image:
+            return image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    except Exception:  # Pillow fails in many ways on bytes that are no image
+        return False
 
 
 def decode_tensor(encoded: "tf.Tensor") -> "tf.Tensor":

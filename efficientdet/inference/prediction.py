@@ -1,7 +1,6 @@
-"""Detects in image files with a trained run, and writes what it found."""
+"""Detects in images and videos with a trained run, and writes what it found."""
 
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,20 +11,23 @@ from typing import Any, Literal
 from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
+from efficientdet.console import console
 from efficientdet.dataset.file_names import MAX_BYTES
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.errors import UserError
+from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation.frames import FrameDetections
-from efficientdet.evaluation.results import write_coco, write_frame
+from efficientdet.evaluation.submission import require_ids, write_submission
+from efficientdet.inference.compared_labels import ComparedLabels
 from efficientdet.inference.detector import load_detector
-from efficientdet.input.images import RecordImage, find_images, image_batches
-from efficientdet.progress import track
+from efficientdet.inference.image_prediction import Prediction, predict_images
+from efficientdet.inference.video_prediction import predict_video
+from efficientdet.input.images import VIDEO_SUFFIXES, RecordImage, find_images, find_videos
+from efficientdet.input.videos import require_pyav
 from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import require_writable
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
-from efficientdet.visualize.detections import draw_detections, is_shown
-from efficientdet.visualize.drawing import save_image
+from efficientdet.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,10 @@ class PredictOptions:
         which: of `model_dir`: `best` is in `archive/`; None takes it where there is one, else the
             newest.
         images: see `find_images`.
+        max_images: also of each video the first so many frames.
+        draw: make pictures and videos.
+        compare_labels: folder or records whose labels are drawn and counted beside.
+        submission: a zip for KITTI's server.
         min_score: boxes from this score on are drawn; None: by class, the best F1 of this
             checkpoint's evaluation.
     """
@@ -56,13 +62,16 @@ class PredictOptions:
     min_score: float | None = None
     max_images: int | None = None
     batch_size: int = 4
+    draw: bool = True
+    compare_labels: str | None = None
+    submission: str | None = None
 
 
 def predict(options: PredictOptions) -> None:
-    """Writes pictures with boxes, KITTI result files and COCO json to `output_dir`.
+    """Writes pictures and videos with boxes and result files to `output_dir`.
 
-    Picture and result file of each image are written at once: whatever stops the command, those
-    that were done are kept.
+    What an image or a frame comes to is written at once: whatever stops the command, those that
+    were done are kept.
 
     Raises:
         UserError: before the first image; or at the end, where some could not be read.
@@ -71,42 +80,85 @@ def predict(options: PredictOptions) -> None:
     path = options.ckpt or _of_run(run.path, options.which)
     require(str(path))  # before anything slow
     images = find_images(options.images, options.image_list)[: options.max_images]
+    videos = find_videos(options.images, options.image_list)
     folder = Path(options.output_dir)
-    _require_names(images, folder)
+    _require_names([*images, *videos], folder)
+    require_pyav(videos)
     label_map = run.label_map(None)
+    if options.submission:
+        _check_submission(options.submission, [*images, *videos])
+    labels = _labels(options.compare_labels, images, videos, label_map)
     config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
     require_writable(folder)
     for place in (folder, folder / "results"):
         remove_stale(place)
     detector = load_detector(config, path, label_map, options.ckpt_classes)
     thresholds = _thresholds(path, run, label_map, options.min_score)
-    found: list[FrameDetections] = []
-    drawn = Counter()
-    unreadable: list[str] = []
-
-    def leave_out(what: str) -> None:
-        logger.warning(what)
-        unreadable.append(what)
-
-    batches = image_batches(images, config, options.batch_size, leave_out)
-    num_batches = math.ceil(len(images) / options.batch_size)
-    for batch, originals in track(batches, "detecting", num_batches):
-        for frame, image in zip(detector.detect(batch), originals, strict=True):
-            found.append(frame)
-            write_frame(folder / "results" / f"{frame.source_id}.txt", frame, label_map)
-            drawn.update(frame.classes[is_shown(frame, thresholds)].tolist())
-            picture = draw_detections(image, frame, label_map, thresholds)
-            save_image(picture, folder / f"{frame.source_id}.png")
-    write_coco(folder / "detections.json", found)
-    logger.info(
-        f"{len(found)} pictures in {folder}; KITTI files in {folder}/results; detections.json"
+    prediction = Prediction(
+        detector, config, label_map, thresholds, folder, options.batch_size, options.draw, labels
     )
-    logger.info(_drawn(drawn, thresholds, label_map))
-    if unreadable:
-        raise UserError(
-            f"{len(unreadable)} of {len(images)} images could not be read and have no results, "
-            f"first {unreadable[0]}"
+    if images:
+        found = predict_images(prediction, images)
+        what = "pictures" if options.draw else "images"
+        results = f"KITTI files in {folder}/results; detections.json"
+        logger.info(f"{len(found)} {what} in {folder}; {results}")
+        if options.submission:
+            _submit(options.submission, found, label_map)
+    for video in videos:
+        predict_video(prediction, video, options.max_images)
+    _sum_up(prediction, len(images), len(videos))
+
+
+def _sum_up(prediction: Prediction, num_images: int, num_videos: int) -> None:
+    """Says what was drawn and what the labels say; raises UserError where some were unreadable."""
+    if prediction.draw:
+        logger.info(_drawn(prediction.drawn, prediction.thresholds, prediction.label_map))
+    if prediction.labels:
+        logger.info(prediction.labels.line())
+        console.print(prediction.labels.table())
+    if unreadable := prediction.unreadable:
+        inputs, what = "images", "could not be read and have no results"
+        if num_videos:
+            inputs = "images and videos" if num_images else "videos"
+            what = "could not be read, or not to the end"
+        count = f"{len(unreadable)} of {num_images + num_videos} {inputs}"
+        raise UserError(f"{count} {what}, first {unreadable[0]}")
+
+
+def _labels(
+    where: str | None,
+    images: Sequence[Path | RecordImage],
+    videos: Sequence[Path],
+    label_map: LabelMap,
+) -> ComparedLabels | None:
+    """The labels to compare with; images without one are named."""
+    if where is None:
+        return None
+    if not images:
+        raise UsageError("--compare_labels: videos have no labels; name images or records")
+    labels = ComparedLabels(where, [image.stem for image in images], label_map)
+    if missing := labels.missing:
+        logger.warning(
+            f"{counted(len(missing), 'image')} without a label in {where}, drawn without: "
+            f"{listed(missing)}"
         )
+    if videos:
+        logger.info("videos have no labels and are drawn without")
+    return labels
+
+
+def _check_submission(path: str, inputs: Sequence[Path | RecordImage]) -> None:
+    """Raises an error where no zip can be made: before the first image."""
+    if Path(path).suffix.lower() != ".zip" or Path(path).is_dir():
+        raise UsageError(f"--submission={path}: expected the name of a file that ends in .zip")
+    require_ids([x.name if _is_video(x) else x.stem for x in inputs])
+    require_writable(Path(path).parent)
+
+
+def _submit(path: str, found: Sequence[FrameDetections], label_map: LabelMap) -> None:
+    for line in write_submission(path, found, label_map):
+        logger.warning(f"{path}: {line}")
+    logger.info(f"{path}: {counted(len(found), 'file')} for KITTI's server")
 
 
 def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:
@@ -133,14 +185,19 @@ def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:
     for path in paths:
         if len(os.fsencode(path.stem)) > MAX_BYTES:
             raise UserError(f"{path}: a name longer than {MAX_BYTES} bytes; rename it")
-        picture = folder / f"{path.stem}.png"
-        if isinstance(path, Path) and picture.exists() and picture.samefile(path):
+        picture = f"{path.stem}.mp4" if _is_video(path) else f"{path.stem}.png"
+        drawn = folder / picture
+        if isinstance(path, Path) and drawn.exists() and drawn.samefile(path):
             raise UserError(f"{path}: its picture would replace it; take another --output_dir")
-        if (other := first.setdefault(path.stem, path)) is not path:
+        if (other := first.setdefault(picture, path)) is not path:
             raise UserError(
                 f"{other} and {path} have one name, and so would what is written about them; take "
                 "two commands, each with its own --output_dir"
             )
+
+
+def _is_video(path: Path | RecordImage) -> bool:
+    return isinstance(path, Path) and path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _thresholds(

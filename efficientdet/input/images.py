@@ -1,8 +1,8 @@
-"""Image files, or the images inside records -> batches for detection."""
+"""Image files, or the images inside records -> batches for detection; and where videos are."""
 
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from efficientdet.config import Config
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.file_names import file_name
-from efficientdet.dataset.image import ImageError, decode
+from efficientdet.dataset.image import ImageError, decode, is_turned
 from efficientdet.dataset.rules import place_name
 from efficientdet.dataset.shards import require_shards
 from efficientdet.dataset.splits import read_split_file
@@ -21,6 +21,7 @@ from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 _RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-of-00004, *.tfrecord
 
 
@@ -46,10 +47,10 @@ class RecordImage:
 def require_images(pattern: str) -> None:
     """Raises UserError where `pattern` names nothing at all; at once, as it reads no record."""
     for part in filter(None, map(str.strip, pattern.split(","))):
-        if _is_record(part):
+        if is_record(part):
             expand_pattern(part)
             return
-        if _image_files(part):
+        if _files(part, SUFFIXES + VIDEO_SUFFIXES):
             return
     raise _nothing(pattern)
 
@@ -61,18 +62,30 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
 
     Raises:
-        UserError: nothing was found, or a record that is damaged, not what its manifest says, or
-            names an image by what cannot name a file.
+        UserError: nothing was found, no video either; or a record that is damaged, not what its
+            manifest says, or names an image by what cannot name a file.
     """
     parts = filter(None, map(str.strip, pattern.split(",")))
     found = list(dict.fromkeys(path for part in parts for path in _images(part)))
-    if image_list:
-        wanted = set(read_split_file(image_list))
-        found = [path for path in found if Path(path.stem).name in wanted]
-    if not found:
+    found = _listed(found, image_list)
+    if not found and not find_videos(pattern, image_list):
         among = f" of those that {image_list} lists" if image_list else ""
         raise _nothing(pattern, among)
     return found
+
+
+def find_videos(pattern: str, image_list: str | None = None) -> list[Path]:
+    """The videos among what `find_images` takes, without a look into them."""
+    parts = filter(None, map(str.strip, pattern.split(",")))
+    found = (path for part in parts if not is_record(part) for path in _files(part, VIDEO_SUFFIXES))
+    return _listed(list(dict.fromkeys(found)), image_list)
+
+
+def _listed(found: list, image_list: str | None) -> list:
+    if not image_list:
+        return found
+    wanted = set(read_split_file(image_list))
+    return [path for path in found if Path(path.stem).name in wanted]
 
 
 def _refuse(what: str) -> NoReturn:
@@ -84,19 +97,32 @@ def image_batches(
     config: Config,
     batch_size: int,
     on_unreadable: Callable[[str], None] = _refuse,
+    on_turned: Callable[[str], None] = lambda name: None,
+) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
+    """`pixel_batches` of image files.
+
+    Args:
+        on_unreadable: is told of each file that is no readable image, which is left out; by default
+            it is an error.
+        on_turned: is told the name of each image that EXIF would turn, see `decode_tensor`.
+    """
+    return pixel_batches(_decoded(paths, on_unreadable, on_turned), config, batch_size)
+
+
+def pixel_batches(
+    named: Iterable[tuple[str, np.ndarray]], config: Config, batch_size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
     """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
     The last batch is filled up with rows that are not `valid`.
 
     Args:
-        on_unreadable: is told of each file that is no readable image, which is left out; by default
-            it is an error.
+        named: what an image is called, and its pixels, uint8 [H, W, 3]; of any size.
     """
     from efficientdet.input.pipeline import preprocess
     from efficientdet.tensorflow_device import tf
 
-    readable = _decoded(paths, on_unreadable)
+    readable = iter(named)
     while chosen := list(islice(readable, batch_size)):
         missing = batch_size - len(chosen)
         stems, originals = zip(*chosen, strict=True)
@@ -114,24 +140,26 @@ def image_batches(
 
 def _nothing(pattern: str, among: str = "") -> UserError:
     return UserError(
-        f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob or a record"
+        f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob, a record or a "
+        f"video ({', '.join(VIDEO_SUFFIXES)})"
     )
 
 
 def _images(part: str) -> list[Path] | list[RecordImage]:
     """The images of one file, folder, KITTI root or glob, sorted; of a record, in its order."""
-    if not _is_record(part):
-        return _image_files(part)
+    if not is_record(part):
+        return _files(part, SUFFIXES)
     files = expand_pattern(part)
     require_shards(files)
     return [image for file in files for image in _images_of_record(file)]
 
 
-def _is_record(part: str) -> bool:
+def is_record(part: str) -> bool:
+    """Whether a path or a glob names records, by its ending."""
     return bool(_RECORD.search(Path(part).name)) and not Path(part).is_dir()
 
 
-def _image_files(part: str) -> list[Path]:
+def _files(part: str, suffixes: Sequence[str]) -> list[Path]:
     path = Path(part)
     folders = (path / "training/image_2", path / "image_2", path)
     if folder := next(filter(Path.is_dir, folders), None):
@@ -142,7 +170,7 @@ def _image_files(part: str) -> list[Path]:
         paths = [Path(name) for name in glob.glob(part)]  # noqa: PTH207 (Path.glob: no absolute ones)
     # macOS leaves ._000000.png beside 000000.png.
     visible = (path for path in paths if not path.name.startswith("."))
-    return sorted(path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in visible if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _images_of_record(file: Path) -> Iterator[RecordImage]:
@@ -156,18 +184,18 @@ def _images_of_record(file: Path) -> Iterator[RecordImage]:
 
 
 def _decoded(
-    paths: Sequence[Path | RecordImage], on_unreadable: Callable[[str], None]
+    paths: Sequence[Path | RecordImage],
+    on_unreadable: Callable[[str], None],
+    on_turned: Callable[[str], None],
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and pixels of each image that can be read."""
     for path in paths:
         try:
-            yield path.stem, _decode(path)
-        except UserError as error:
-            on_unreadable(str(error))
-
-
-def _decode(path: Path | RecordImage) -> np.ndarray:
-    try:
-        return decode(path.read_bytes())
-    except (OSError, ImageError) as error:
-        raise UserError(f"{path}: not a readable PNG or JPEG image") from error
+            encoded = path.read_bytes()
+            pixels = decode(encoded)
+        except (OSError, ImageError):
+            on_unreadable(f"{path}: not a readable PNG or JPEG image")
+            continue
+        if is_turned(encoded):
+            on_turned(str(path))
+        yield path.stem, pixels

@@ -11,7 +11,16 @@ from efficientdet.evaluation.frames import (
     LabelledObject,
     box_array,
 )
-from efficientdet.visualize.drawing import IGNORED, WHITE, class_colour, draw_boxes
+from efficientdet.evaluation.verdict import FrameVerdict
+from efficientdet.visualize.drawing import (
+    FALSE,
+    FOUND,
+    IGNORED,
+    MISSED,
+    WHITE,
+    class_colour,
+    draw_boxes,
+)
 from efficientdet.visualize.legend import Key
 
 
@@ -68,6 +77,56 @@ def comparison_keys(frames: Sequence[FrameTruth], label_map: LabelMap, score: fl
         *(Key(name, class_colour(i)) for i, name in label_map.names.items() if i in ids),
     ]
     return [*keys, Key("labelled, not a class here", IGNORED, dashed=True)] if 0 in ids else keys
+
+
+def shown_detections(frame: FrameDetections, thresholds: Mapping[int, float]) -> FrameDetections:
+    """The detections that reach the threshold of their class."""
+    shown = is_shown(frame, thresholds)
+    return FrameDetections(
+        frame.source_id, frame.boxes[shown], frame.scores[shown], frame.classes[shown]
+    )
+
+
+def draw_verdict(image: np.ndarray, verdict: FrameVerdict, label_map: LabelMap) -> np.ndarray:
+    """A copy of `image` uint8 [H, W, 3] with what `verdict_keys` names on it.
+
+    What was missed or invented is named, and so is what was found; the labels of what was found
+    are thin. Labels are dashed, detections are not.
+    """
+    width = max(1, round(max(image.shape[:2]) / 640))
+    labelled, found = box_array(verdict.truth.objects), verdict.detections
+    types = np.array([o.type for o in verdict.truth.objects], object)
+    scored = zip(found.class_id, found.score, strict=True)
+    texts = np.array([f"{label_map.names[int(i)]} {score:.2f}" for i, score in scored], object)
+    excused = ~verdict.right & ~verdict.false
+    kinds = (  # what matters most comes last, on top
+        (verdict.ignored, labelled, types, IGNORED, True),
+        (verdict.found, labelled, types, FOUND, True),
+        (excused, found.ltrb, texts, IGNORED, False),
+        (verdict.right, found.ltrb, texts, FOUND, False),
+        (verdict.false, found.ltrb, texts, FALSE, False),
+        (verdict.missed, labelled, types, MISSED, True),
+    )
+    rows = [
+        (box, "" if thin else text, colour, dashed, 1 if thin else width)
+        for which, boxes, names, colour, dashed in kinds
+        for thin in [dashed and colour is not MISSED]
+        for box, text in zip(boxes[which], names[which], strict=True)
+    ]
+    boxes, tags, colours, dashes, widths = zip(*rows, strict=True) if rows else 5 * ((),)
+    return draw_boxes(image, boxes, tags, colours, dashed=dashes, line_width=widths)
+
+
+def verdict_keys() -> list[Key]:
+    """What the boxes of `draw_verdict` mean."""
+    return [
+        Key("found", FOUND),
+        Key("its label", FOUND, dashed=True, line_width=1),
+        Key("missed", MISSED, dashed=True),
+        Key("false alarm", FALSE),
+        Key("ignored region", IGNORED, dashed=True, line_width=1),
+        Key("found in it: not judged", IGNORED),
+    ]
 
 
 def _objects(truth: FrameTruth) -> list[LabelledObject]:

@@ -26,6 +26,9 @@ _PALETTE: tuple[Colour, ...] = (
 )
 IGNORED: Colour = (170, 170, 170)
 WHITE: Colour = (255, 255, 255)  # no class has it
+FOUND: Colour = (0, 200, 130)
+FALSE: Colour = (255, 176, 0)
+MISSED: Colour = (255, 70, 70)
 PAPER: Colour = (250, 250, 250)
 INK: Colour = (30, 30, 30)
 

@@ -15,13 +15,9 @@ from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, kitti_metric
 from efficientdet.evaluation.frames import box_array
 from efficientdet.evaluation.mistakes import PROPERTIES, FrameMistakes
 from efficientdet.visualize.curves import coco_figure, kitti_figure
-from efficientdet.visualize.drawing import Colour, draw_boxes
+from efficientdet.visualize.drawing import FALSE, FOUND, MISSED, draw_boxes
 from efficientdet.visualize.html import figure_png, image_uri, render
 from efficientdet.visualize.learning_curves import single_figures
-
-MISSED: Colour = (255, 70, 70)
-FALSE: Colour = (255, 176, 0)
-FOUND: Colour = (0, 200, 130)
 
 Line = Mapping[str, Any]
 

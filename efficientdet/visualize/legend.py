@@ -22,13 +22,17 @@ class Key:
 def add_legend(picture: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
     """`picture` uint8 [H, W, 3] with a strip above it that draws and names each of `keys`.
 
-    The keys stand in as many lines as they need.
+    The keys stand in as many lines as they need. A picture narrower than a key gets a margin at its
+    right; its pixels keep their columns.
     """
-    width = picture.shape[1]
-    font = text_font(int(np.clip(width / 90, 12, 26)))
+    font = text_font(int(np.clip(picture.shape[1] / 90, 12, 26)))
     line, gap = font.size * 2.0, font.size
-    strip = Image.new("RGB", (width, 1))
+    strip = Image.new("RGB", (1, 1))
     measure = ImageDraw.Draw(strip).textlength
+    widest = max((3.5 * font.size + measure(key.name, font) + 2 * gap for key in keys), default=0)
+    if (margin := int(np.ceil(widest)) - picture.shape[1]) > 0:
+        picture = np.pad(picture, ((0, 0), (0, margin), (0, 0)), constant_values=PAPER[0])
+    width = picture.shape[1]
     places, left, top = [], gap, gap / 2
     for key in keys:
         needed = 3.5 * font.size + measure(key.name, font) + 1.5 * gap

@@ -13,7 +13,7 @@ from efficientdet.dataset.image import read_header
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
-from efficientdet.input.images import find_images, image_batches
+from efficientdet.input.images import find_images, find_videos, image_batches, require_images
 
 CONFIG = Config().override({"image_size": "128x64"})
 
@@ -174,3 +174,21 @@ def test_a_record_that_is_not_what_its_manifest_says_is_refused(folder, record):
     Manifest(3, LabelMap.kitti(), 0, {}, shards=shards).write(record)
     with pytest.raises(UserError, match="val.record: .* bytes, but val.record.manifest.json says"):
         find_images(str(record))
+
+
+def test_videos_are_found_beside_images(folder):
+    for name in ("odd/b.MP4", "odd/._b.mp4", "films/c.avi", "films/d.mov", "films/a.mkv"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    names = {part: [p.name for p in find_videos(part)] for part in ("odd", "films", "films/[cd].*")}
+    assert names == {
+        "odd": ["b.MP4"], "films": ["a.mkv", "c.avi", "d.mov"], "films/[cd].*": ["c.avi", "d.mov"]
+    }  # fmt: skip
+    assert [path.name for path in find_images("odd,films/c.avi")] == ["a[1].jpeg"]
+    assert find_images("films") == []  # there are videos
+    require_images("films")
+    (folder / "list.txt").write_text("a\n000001\n")
+    assert [path.name for path in find_videos("films,odd", "list.txt")] == ["a.mkv"]
+    assert [path.name for path in find_images("films,.", "list.txt")] == ["000001.JPG"]
+    with pytest.raises(UserError, match="or a video .* of those|image of those that val.txt"):
+        find_images("films", "val.txt")

@@ -20,3 +20,10 @@ def test_many_keys_stand_in_several_lines():
     out = add_legend(np.zeros((10, 300, 3), np.uint8), keys)
     assert out.shape[1] == 300
     assert all((out == (i, 200, 0)).all(-1).any() for i in range(20))
+
+
+def test_a_picture_narrower_than_a_key_gets_a_margin():
+    out = add_legend(np.full((5, 1, 3), 7, np.uint8), [Key("a name that is long", RED)])
+    assert out.shape[1] > 100 and (out[-5:, 0] == 7).all() and (out[-5:, 1:] == 250).all()
+    text = (out[:-5] < 100).all(-1)
+    assert text.any() and not text[:, -3:].any()
