@@ -4,9 +4,8 @@ Copies of KITTI in YOLO's format are in circulation whose boxes were made pixels
 the images have four; and labels stay behind where images were resized.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 _SLACK = 2.0  # pixels: an edge is the last pixel or the one after it, rounded
 _APART = 4.0  # pixels: sizes that differ by less say nothing
@@ -15,7 +14,7 @@ _UNUSED = 0.75  # boxes of a whole set come nearer to the right and the lower ed
 _ENOUGH = 50  # frames, for the latter
 
 
-def nominal_size(sizes: Sequence[tuple[int, int]], reaches: Sequence[tuple[float, float]]) -> str:
+def nominal_size(sizes: ArrayLike, reaches: ArrayLike) -> str:
     """What is wrong with the boxes as a whole, in one line; empty where nothing is.
 
     Args:
