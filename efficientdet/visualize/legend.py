@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from efficientdet.visualize.drawing import INK, PAPER, Colour, outline, text_font
+from efficientdet.visualize.drawing import INK, PAPER, Colour, outline
+from efficientdet.visualize.fonts import fitted
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,23 @@ def add_legend(picture: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
     The keys stand in as many lines as they need.
     """
     width = picture.shape[1]
-    font = text_font(int(np.clip(width / 90, 12, 26)))
+    font, names = fitted([key.name for key in keys], int(np.clip(width / 90, 12, 26)))
     line, gap = font.size * 2.0, font.size
     strip = Image.new("RGB", (width, 1))
     measure = ImageDraw.Draw(strip).textlength
     places, left, top = [], gap, gap / 2
-    for key in keys:
-        needed = 3.5 * font.size + measure(key.name, font) + 1.5 * gap
+    for name in names:
+        needed = 3.5 * font.size + measure(name, font) + 1.5 * gap
         if left > gap and left + needed > width:
             left, top = gap, top + line
         places.append((left, top))
         left += needed
     strip = Image.new("RGB", (width, round(top + line + gap / 2)), PAPER)
     draw = ImageDraw.Draw(strip)
-    for key, (left, top) in zip(keys, places, strict=True):
+    for key, name, (left, top) in zip(keys, names, places, strict=True):
         ground = (left, top, left + 3 * font.size, top + 1.5 * font.size)
         draw.rectangle(ground, (110, 114, 118))  # grey as a street: the colours were made for it
         box = np.add(ground, (4, 4, -4, -4))
         outline(draw, box, key.colour, key.line_width, key.dashed)
-        draw.text((ground[2] + gap / 2, top + 0.1 * font.size), key.name, INK, font)
+        draw.text((ground[2] + gap / 2, top + 0.1 * font.size), name, INK, font)
     return np.concatenate([np.asarray(strip), picture])
