@@ -73,7 +73,8 @@ class Findings:
         """What was assumed of the input."""
         for columns, count in sorted(self._forms.items()):
             if columns != 15:
-                scores = f" ({self._scores[0]:g} to {self._scores[1]:g})" if columns == 16 else ""
+                ends = sorted({f"{score:g}" for score in self._scores}, key=float)
+                scores = f" ({' to '.join(ends)})" if columns == 16 else ""
                 yield (
                     f"{counted(count, 'label line')} of {columns} columns: read as "
                     f"{FORMS[columns]}{scores}"
