@@ -97,6 +97,7 @@ def main() -> None:
     for note in selection.notes:
         print(f"note: {note}")
     label_map, found = _label_map(output, root, *named)
+    label_map = label_map.only(chosen.classes) if chosen.classes else label_map
     if FLAGS.verify_images:  # TensorFlow decides what decodes; nothing else here needs it
         from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
@@ -114,6 +115,7 @@ def main() -> None:
     )
     if found:
         label_map.write(found)
+        print(f"{found}: these classes, which the next record of this folder takes")
     print(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
 
 
@@ -130,11 +132,11 @@ def _label_map(
     if known := found_classes.map_of_folder(output):
         print(f"note: classes of {known[1]}: {known[0]}")
         return known[0], None
+    if FLAGS.subset == "testing":
+        raise UsageError("--label_map_path is missing: no class is found in images without labels")
     label_map, said = found_classes.find_classes(find_frames(root, "training", *named))
-    path = output.with_name(found_classes.FILE_NAME)
-    print(
-        f"note: no --label_map_path; found {said}; written to {path}, which the next record takes"
-    )
+    path = output.parent / found_classes.FILE_NAME
+    print(f"note: no --label_map_path and no label map in {path.parent}; found {said}")
     return label_map, path
 
 

@@ -23,7 +23,7 @@ def map_of_folder(output: Path) -> tuple[LabelMap, Path] | None:
         UserError: they do not agree.
     """
     maps: dict[Path, LabelMap] = {}
-    if (path := output.with_name(FILE_NAME)).is_file():
+    if (path := output.parent / FILE_NAME).is_file():
         maps[path] = LabelMap.read(path)
     for path in sorted(output.parent.glob(f"*{MANIFEST_SUFFIX}")):
         if path != manifest_path(output):
