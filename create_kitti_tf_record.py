@@ -16,6 +16,7 @@ Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfreco
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
@@ -23,12 +24,21 @@ from absl import flags
 from efficientdet.dataset import options, splits
 from efficientdet.errors import UsageError
 
+if TYPE_CHECKING:
+    from efficientdet.dataset.label_map import LabelMap
+
 FLAGS = flags.FLAGS
 flags.DEFINE_string("kitti_root", None, "Folder that holds training/image_2 and training/label_2.")
 flags.DEFINE_string(
     "output_path", None, "Record to write, for example ./finTfrecords/train.record."
 )
-flags.DEFINE_string("label_map_path", None, "Classes and their ids; see label_map.txt.")
+flags.DEFINE_string("image_dir", None, "Folder of images, in --kitti_root; default: image_2.")
+flags.DEFINE_string("label_dir", None, "Folder of labels, in --kitti_root; default: label_2.")
+flags.DEFINE_string(
+    "label_map_path",
+    None,
+    "Classes and their ids; default: label_map.txt beside the record, or the classes found.",
+)
 flags.DEFINE_enum(
     "subset", "training", options.SUBSETS, "Side of the split; `all` training frames; or testing."
 )
@@ -48,6 +58,7 @@ flags.DEFINE_string("classes", "", "Detect these alone, e.g. Car,Pedestrian; def
 flags.DEFINE_float("min_box_height", 0, "Ignore objects lower than this many pixels.")
 flags.DEFINE_integer("max_occlusion", 3, "Ignore objects more occluded than this (0 to 3).")
 flags.DEFINE_float("max_truncation", 1, "Ignore objects more truncated than this (0 to 1).")
+flags.DEFINE_bool("missing_is_empty", False, "An image without a label file has no object.")
 flags.DEFINE_bool("verify_images", False, "Decode every image, too (slower).")
 flags.DEFINE_bool("skip_bad", False, "Leave bad frames out and list them in the manifest.")
 flags.DEFINE_bool("overwrite", False, "Replace an output that is there already.")
@@ -57,13 +68,12 @@ flags.DEFINE_bool("dry_run", False, "Read and check everything, write nothing.")
 
 def main() -> None:
     """Converts one subset."""
-    for name in ("kitti_root", "output_path", "label_map_path"):
-        if not FLAGS[name].value:
+    for name in ("kitti_root", "output_path"):
+        if not FLAGS[name].value and not (name == "kitti_root" and FLAGS.image_dir):
             raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     if FLAGS.verify and (FLAGS.overwrite or FLAGS.dry_run):
         raise UsageError("--verify excludes --overwrite and --dry_run: it compares what is there")
     from efficientdet.dataset import convert
-    from efficientdet.dataset.label_map import LabelMap
     from efficientdet.dataset.selection import select_frames
 
     chosen = options.Options(
@@ -77,14 +87,17 @@ def main() -> None:
         min_box_height=FLAGS.min_box_height,
         max_occlusion=FLAGS.max_occlusion,
         max_truncation=FLAGS.max_truncation,
+        missing_is_empty=FLAGS.missing_is_empty,
         verify_images=FLAGS.verify_images,
         skip_bad=FLAGS.skip_bad,
     )
-    label_map = LabelMap.read(FLAGS.label_map_path)
-    output = Path(FLAGS.output_path)
-    selection = select_frames(Path(FLAGS.kitti_root), chosen)
+    output, folders = Path(FLAGS.output_path), [FLAGS.kitti_root, FLAGS.image_dir, FLAGS.label_dir]
+    root, *named = (Path(folder) if folder else None for folder in folders)
+    selection = select_frames(root, chosen, *named)
     for note in selection.notes:
         print(f"note: {note}")
+    label_map, found = _label_map(output, root, *named)
+    label_map = label_map.only(chosen.classes) if chosen.classes else label_map
     if FLAGS.verify_images:  # TensorFlow decides what decodes; nothing else here needs it
         from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
@@ -100,7 +113,31 @@ def main() -> None:
         overwrite=FLAGS.overwrite,
         verify=FLAGS.verify,
     )
+    if found:
+        label_map.write(found)
+        print(f"{found}: these classes, which the next record of this folder takes")
     print(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
+
+
+def _label_map(
+    output: Path, root: Path | None, *named: Path | None
+) -> tuple["LabelMap", Path | None]:
+    """The label map, and where to write it if it was found, in the labels of both sides."""
+    from efficientdet.dataset import found_classes
+    from efficientdet.dataset.kitti import find_frames
+    from efficientdet.dataset.label_map import LabelMap
+
+    if FLAGS.label_map_path:
+        return LabelMap.read(FLAGS.label_map_path), None
+    if known := found_classes.map_of_folder(output):
+        print(f"note: classes of {known[1]}: {known[0]}")
+        return known[0], None
+    if FLAGS.subset == "testing":
+        raise UsageError("--label_map_path is missing: no class is found in images without labels")
+    label_map, said = found_classes.find_classes(find_frames(root, "training", *named))
+    path = output.parent / found_classes.FILE_NAME
+    print(f"note: no --label_map_path and no label map in {path.parent}; found {said}")
+    return label_map, path
 
 
 if __name__ == "__main__":

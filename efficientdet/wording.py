@@ -1,9 +1,11 @@
 """How numbers and lists are said in a line of text."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 NBSP = "\N{NO-BREAK SPACE}"  # a figure stays with what it counts
 _LISTED = 8
+_NEAR = 0.7  # of difflib: `Pedestrain` for Pedestrian, not `Van` for Car
 
 
 def counted(number: int, noun: str) -> str:
@@ -27,3 +29,10 @@ def listed(parts: Sequence[str]) -> str:
     if len(parts) > _LISTED:
         parts[_LISTED - 1 :] = [f"{len(parts) - _LISTED + 1} more"]
     return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
+
+
+def meant(name: str, choices: Iterable[str]) -> str:
+    """`; is Pedestrian meant?`, or nothing where no choice is near."""
+    folded = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(name.lower()[:100], folded, n=1, cutoff=_NEAR)
+    return f"; is {folded[near[0]]} meant?" if near else ""

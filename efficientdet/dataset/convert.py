@@ -12,6 +12,7 @@ from typing import Any
 
 import efficientdet
 from efficientdet.atomic import remove_stale
+from efficientdet.dataset.findings import Findings
 from efficientdet.dataset.frame_conversion import Converted, convert_frame
 from efficientdet.dataset.kitti import Frame, read_file
 from efficientdet.dataset.label_map import LabelMap
@@ -99,7 +100,7 @@ def _run(
     write: Callable[[int, bytes], None],
 ) -> Manifest:
     """Converts all frames in order, hands each good example to `write`, and sums them up."""
-    statistics, errors = Statistics(), []
+    statistics, errors, findings = Statistics(), [], Findings(label_map, options)
 
     def convert_one(frame: Frame) -> Converted:
         return convert_frame(frame, label_map, options)
@@ -109,12 +110,14 @@ def _run(
         for index, item in enumerate(items):
             progress.add(len(item.example))
             errors += item.errors
+            findings.add(item)
             if not item.errors and (options.skip_bad or not errors):
                 write(index, item.example)
                 size = item.header.height, item.header.width
                 statistics.add(item.frame.source_id, *size, item.annotations)
     if errors and not options.skip_bad:
-        raise UserError(_describe(errors))
+        raise UserError(_describe(errors, list(findings.hints())))
+    findings.require_named()
     if not statistics.source_ids:
         raise UserError("not one good frame is left, so nothing was written")
     return Manifest(
@@ -128,6 +131,7 @@ def _run(
         left_out=errors,
         options=options.to_dict(),
         converter=efficientdet.__version__,
+        notes=list(findings.notes()),
     )
 
 
@@ -262,10 +266,10 @@ def _remove_old(output: Path, keep: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _describe(errors: list[str]) -> str:
+def _describe(errors: list[str], hints: list[str]) -> str:
     lines = errors[:MAX_PRINTED_ERRORS]
     more = len(errors) - len(lines)
     return "\n  ".join(
-        [f"{len(errors)} problems in the input; --skip_bad leaves these frames out", *lines]
+        [f"{len(errors)} problems in the input; --skip_bad leaves these frames out", *hints, *lines]
         + ([f"... and {more} more"] if more else [])
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from efficientdet.dataset.example import Annotation, make_example
-from efficientdet.dataset.image import ImageError, ImageHeader, decode, read_header
+from efficientdet.dataset.image import ImageError, ImageHeader, as_png, decode, read_header
 from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels, read_file
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
@@ -20,15 +20,17 @@ class Converted:
     example: bytes = b""
     header: ImageHeader | None = None
     annotations: list[Annotation] = field(default_factory=list)
+    objects: dict[int, KittiObject] = field(default_factory=dict)  # by line, also of a bad frame
+    was: str = ""  # the format of an image that was made a PNG
 
 
 def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Converted:
     """Reads one frame's two files and makes its example; collects what is wrong with them."""
     errors: list[str] = []
-    encoded, header = _read_image(frame, options, errors)
+    encoded, header, was = _read_image(frame, options, errors)
     objects = _read_objects(frame, options, errors)
     if header is None or objects is None:
-        return Converted(frame, errors)
+        return Converted(frame, errors, objects=objects or {})
     annotations = []
     for number, item in objects.items():
         try:
@@ -37,9 +39,9 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
         except ValueError as error:
             errors.append(f"{frame.label}:{number}: {error}")
     if errors:
-        return Converted(frame, errors)
+        return Converted(frame, errors, b"", header, objects=objects)
     example = make_example(encoded, header, frame.source_id, annotations, frame.image.name)
-    return Converted(frame, [], example, header, annotations)
+    return Converted(frame, [], example, header, annotations, objects, was)
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:
@@ -85,7 +87,7 @@ def annotate(
     return Annotation(
         box=box,
         label=label,
-        text=item.type,
+        text=label_map.spelt(item.type),
         is_crowd=label == 0,
         difficult=item.difficulty is None,
         truncated=item.truncated,
@@ -96,21 +98,22 @@ def annotate(
 
 def _read_image(
     frame: Frame, options: Options, errors: list[str]
-) -> tuple[bytes, ImageHeader | None]:
+) -> tuple[bytes, ImageHeader | None, str]:
+    """Bytes, header, and the format that the image had where it was made a PNG."""
     if frame.image is None:
         errors.append(f"{frame.label}: no image {frame.source_id}.png or .jpg for this label")
-        return b"", None
+        return b"", None, ""
     try:
-        encoded = read_file(frame.image)
+        encoded, was = as_png(read_file(frame.image))
         header = read_header(encoded)
         if options.verify_images:
             decode(encoded)
-        return encoded, header
+        return encoded, header, was
     except OSError as error:
         errors.append(f"{frame.image}: {error.strerror}")
     except ImageError as error:
         errors.append(f"{frame.image}: {error}")
-    return b"", None
+    return b"", None, ""
 
 
 def _read_objects(
@@ -118,11 +121,13 @@ def _read_objects(
 ) -> dict[int, KittiObject] | None:
     if options.subset == "testing":
         return {}
+    if frame.label is None and options.missing_is_empty:
+        return {}
     if frame.label is None:
         errors.append(f"{frame.image}: no label {frame.source_id}.txt for this image")
         return None
     try:
-        objects, problems = parse_labels(read_file(frame.label), frame.label)
+        objects, problems = parse_labels(read_file(frame.label), frame.label, scored=None)
     except OSError as error:
         objects, problems = None, [f"{frame.label}: {error.strerror}"]
     errors += problems

@@ -1,6 +1,10 @@
-"""What an image file says about itself, read from its first and last bytes; and its pixels."""
+"""What an image file says about itself, read from its first and last bytes; and its pixels.
+
+Records hold PNG and JPEG. BMP and WebP are made PNGs of the same pixels on their way in.
+"""
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +21,7 @@ _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 _ORIENTATION = 0x0112  # of EXIF: 1 as stored, 2 to 8 turned or mirrored
 _BEGINNINGS = (b"\x89PNG", b"\xff\xd8")
+_OTHERS = {"BMP": re.compile(rb"BM"), "WEBP": re.compile(rb"RIFF....WEBP", re.DOTALL)}
 
 
 class ImageError(ValueError):
@@ -50,6 +55,28 @@ def read_header(encoded: bytes) -> ImageHeader:
     if end not in encoded[-1024:]:
         raise ImageError(f"truncated {header.format.upper()}: its end marker is missing")
     return header
+
+
+def as_png(encoded: bytes) -> tuple[bytes, str]:
+    """A BMP or WebP image as a PNG of the same pixels, and which it was; others as they are.
+
+    Raises:
+        ImageError: it does not decode, or moves.
+    """
+    kind = next((name for name, start in _OTHERS.items() if start.match(encoded)), "")
+    if not kind:
+        return encoded, ""
+    buffer = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(encoded), formats=(kind,)) as image:
+            if getattr(image, "is_animated", False):
+                raise ImageError(f"a {kind} of {image.n_frames} pictures; expected one")
+            image.convert("RGB").save(buffer, "PNG")
+    except ImageError:
+        raise
+    except Exception:  # as above
+        raise ImageError(f"a {kind} that does not decode") from None
+    return buffer.getvalue(), kind
 
 
 def read_size(path: Path) -> tuple[int, int] | None:

@@ -1,17 +1,22 @@
 """KITTI's folders and label text (object devkit, readme.txt).
 
 A line: `type truncated occluded alpha left top right bottom height width length x y z rotation_y`,
-15 columns; lines of results have a 16th, `score`.
+15 columns; lines of results have a 16th, `score`. Other tools leave out what they do not know: they
+write 8 columns, to the box, or 5, class and box. The type is any name, blanks in it too.
 """
 
 import errno
 import math
+import os
 import stat
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UserError
+from efficientdet.wording import meant
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 BENCHMARK = ("Car", "Pedestrian", "Cyclist")  # what KITTI ranks detectors by
@@ -21,8 +26,18 @@ _CANONICAL = {name.lower(): name for name in (*CLASSES, DONT_CARE)}
 
 # Object devkit, evaluate_object.cpp: least box height in px, most occlusion, most truncation.
 DIFFICULTIES = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.30), "hard": (25, 2, 0.50)}
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")  # in order of preference
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _MAX_NUMBER = 1e9  # pixels, metres, a score: beyond it areas overflow
+_MAX_NAME = 200  # letters of a class
+# What KITTI writes where it does not know: truncated, occluded, alpha; and all that is in metres.
+_BEFORE, _AFTER = ("-1", "-1", "-10"), (*["-1"] * 3, *["-1000"] * 3, "-10")
+# Columns -> what a line of so many is taken for; a name with blanks counts as one column.
+FORMS = {
+    5: "class and box `left top right bottom` in pixels; all else as not known",
+    8: "KITTI's line up to the box; the 3D columns as not known",
+    15: "KITTI's line",
+    16: "KITTI's line and a score, which is dropped",
+}
 
 
 class LabelError(UserError):
@@ -34,8 +49,8 @@ class KittiObject:
     """One line of a label or result file.
 
     Box edges are 0-based pixels; dimensions and location are metres in camera coordinates; angles
-    are radians. `type` is the canonical spelling. `line` is the raw text without its `\n`
-    (a `\r` before it stays).
+    are radians. `type` is as in `class_name`. `line` is the raw text without its `\n`
+    (a `\r` before it stays), and `columns` how many it had, of `FORMS`.
     """
 
     type: str
@@ -55,6 +70,7 @@ class KittiObject:
     rotation_y: float
     score: float | None = None
     line: str = ""
+    columns: int = 15
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -63,8 +79,9 @@ class KittiObject:
 
     @property
     def distance(self) -> float | None:
-        """Metres ahead of the camera; None where the line has KITTI's filler."""
-        return self.z if self.z > -1000 else None
+        """Metres ahead of the camera; None where the line has a filler, KITTI's or zeros."""
+        known = min(self.height, self.width, self.length) > 0 and self.z > -1000
+        return self.z if known else None
 
     @property
     def is_dont_care(self) -> bool:
@@ -100,26 +117,44 @@ def difficulty(height: float, occluded: int, truncated: float) -> str | None:
     return None
 
 
+def class_name(text: str) -> str:
+    """A class's name as it is compared and stored: of one Unicode form, without quotes around it.
+
+    KITTI's own are spelt as KITTI spells them, whatever their letter case.
+    """
+    name = unicodedata.normalize("NFC", text.strip("'\""))
+    return _CANONICAL.get(name.lower(), name)
+
+
 def parse_line(line: str, where: str = "<line>") -> KittiObject:
     """One object of one line; columns are separated by any white space.
 
     Args:
-        line: 15 columns, or 16 with a score; a class name in any letter case.
+        line: a class name and 4, 7, 14 or 15 numbers, see `FORMS`.
         where: `file:line`, for the error text.
 
     Raises:
-        LabelError: wrong column count, unknown class, no finite number of a sane size, or left >
-            right.
+        LabelError: wrong column count, no name, no finite number of a sane size, left > right, or
+            a line of YOLO's.
     """
-    columns = line.split()
-    if len(columns) not in (15, 16):
-        raise LabelError(f"{where}: {len(columns)} columns, expected 15 (16 with a score)")
-    name = _CANONICAL.get(columns[0].lower())
-    if name is None:
-        raise LabelError(f"{where}: unknown class {shown(columns[0])}, expected one of KITTI's")
-    numbers = [_number(text, where) for text in columns[1:]]
+    words, texts = _name_and_numbers(line.split())
+    count = len(texts) + 1
+    if count not in FORMS:
+        raise LabelError(f"{where}: {count} columns, expected 15, or 5, 8 or 16")
+    name = class_name(" ".join(words))
+    if not name.isprintable() or not 0 < len(name) <= _MAX_NAME:
+        raise LabelError(f"{where}: {shown(name)} is no name of a class")
+    if count == 5:
+        texts = [*_BEFORE, *texts]
+    texts = [*texts, *_AFTER] if count < 15 else texts
+    numbers = [_number(text, where) for text in texts]
     if not numbers[1].is_integer():
-        raise LabelError(f"{where}: occluded is {shown(columns[2])}, expected 0, 1, 2 or 3")
+        raise LabelError(f"{where}: occluded is {shown(texts[1])}, expected 0, 1, 2 or 3")
+    if count == 5 and all(0 <= number <= 1 for number in numbers[3:7]):
+        raise LabelError(
+            f"{where}: this looks like YOLO's `class x y width height` in shares of the image; "
+            "datumaro turns such labels into KITTI's (docs/own_data.md)"
+        )
     left, top, right, bottom = numbers[3:7]
     if left > right or top > bottom:
         box = f"{left:g} {top:g} {right:g} {bottom:g}"
@@ -131,19 +166,35 @@ def parse_line(line: str, where: str = "<line>") -> KittiObject:
         *numbers[2:14],
         score=numbers[14] if len(numbers) == 15 else None,
         line=line.rstrip("\n"),
+        columns=count,
     )
 
 
+def _name_and_numbers(columns: list[str]) -> tuple[list[str], list[str]]:
+    """The words of the class name, and the rest: a name has blanks where so the rest is a form."""
+    first = next((i for i in range(1, len(columns)) if _is_number(columns[i])), len(columns))
+    first = first if len(columns) - first + 1 in FORMS else 1
+    return columns[:first], columns[first:]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_labels(
-    data: bytes, path: str | Path, *, scored: bool = False
+    data: bytes, path: str | Path, *, scored: bool | None = False
 ) -> tuple[dict[int, KittiObject], list[str]]:
     """Reads a whole label or result file and goes on after a bad line.
 
     Windows line ends, tabs and a byte order mark are accepted; empty lines are skipped.
 
     Args:
-        scored: a file of results, with a score in every line. Else it is ground truth, and a score
-            is an error: what a detector found would be taken for what is there.
+        scored: a file of results, with a score in every line. False: ground truth, and a score is
+            an error: what a detector found would be taken for what is there. None: either.
 
     Returns:
         The objects by line number (from 1), and one `file:line: what` for each bad line.
@@ -159,7 +210,7 @@ def parse_labels(
         try:
             if line.strip():
                 item = parse_line(line, f"{path}:{number}")
-                if (item.score is not None) != scored:
+                if scored is not None and (item.score is not None) != scored:
                     raise LabelError(f"{path}:{number}: {what}")
                 objects[number] = item
         except LabelError as error:
@@ -167,13 +218,24 @@ def parse_labels(
     return objects, errors
 
 
-def read_labels(path: str | Path, *, scored: bool = False) -> list[KittiObject]:
+def read_labels(
+    path: str | Path, *, scored: bool = False, names: Collection[str] | None = None
+) -> list[KittiObject]:
     """All objects of one label file, or of one `scored` result file, in file order.
+
+    Args:
+        names: the classes that may stand there; None: any.
 
     Raises:
         UserError: unreadable, or the first bad line.
     """
     objects, errors = parse_labels(read_bytes(path, "lines of KITTI labels"), path, scored=scored)
+    errors += [
+        f"{path}:{line}: unknown class {shown(item.type)}, expected one of KITTI's"
+        f"{meant(item.type, names)}"
+        for line, item in objects.items()
+        if names is not None and item.type not in names
+    ]
     if errors:
         raise LabelError(errors[0])
     return list(objects.values())
@@ -190,28 +252,51 @@ def read_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def find_frames(root: str | Path, subset: str) -> list[Frame]:
+def find_frames(
+    root: str | Path | None,
+    subset: str,
+    image_dir: str | Path | None = None,
+    label_dir: str | Path | None = None,
+) -> list[Frame]:
     """All frames of `training` or `testing`, by id: those that have an image, a label, or both.
 
     Args:
         root: the folder that holds `training/` and `testing/`, one above it (`object/`), or the
             folder `training/` itself.
         subset: `training` or `testing`; the latter has no labels.
+        image_dir, label_dir: folders of other names, relative to `root`; by default `image_2` and
+            `label_2` of the subset. Folders inside them are part of an id: `cam1/000123`.
 
     Raises:
-        UserError: no such folder; says where it was looked for.
+        UserError: no such folder, which says where it was looked for; two files of one id; or
+            images and labels that have not one id in common.
     """
-    folder = _find_folder(Path(root), subset)
-    images: dict[str, Path] = {}
-    for suffix in reversed(IMAGE_SUFFIXES):
-        images |= _files(folder / "image_2", suffix)
+    root = Path(root or "")
+    folder = None if image_dir and (label_dir or subset == "testing") else _find(root, subset)
+    image_folder = root / image_dir if image_dir else folder / "image_2"
+    images = _files(image_folder, IMAGE_SUFFIXES)
     if subset == "testing":
         return [Frame(name, images[name], None) for name in sorted(images)]
-    labels = _files(folder / "label_2", ".txt")
+    label_folder = root / label_dir if label_dir else folder / "label_2"
+    labels = _files(label_folder, (".txt",))
+    if labels and not images:
+        known = ", ".join(IMAGE_SUFFIXES)
+        raise UserError(
+            f"{image_folder}: no image ({known}) for any of the {len(labels)} labels in "
+            f"{label_folder}, first {min(labels)}; name their folder by --image_dir"
+        )
+    if images and not images.keys() & labels.keys():
+        many = (
+            f"{len(labels)} label files (.txt), first {min(labels)}" if labels else "no .txt file"
+        )
+        raise UserError(
+            f"{label_folder}: {many}, and none is for any of the {len(images)} images in "
+            f"{image_folder}, first {min(images)}; name their folder by --label_dir"
+        )
     return [Frame(name, images.get(name), labels.get(name)) for name in sorted(images | labels)]
 
 
-def _find_folder(root: Path, subset: str) -> Path:
+def _find(root: Path, subset: str) -> Path:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; --kitti_root is the one that holds training/")
     beside = root if subset == "training" else root.resolve().parent / subset
@@ -222,23 +307,38 @@ def _find_folder(root: Path, subset: str) -> Path:
     raise UserError(
         f"{root}: no {subset}/image_2 in it; expected --kitti_root to hold {subset}/image_2"
         + ("" if subset == "testing" else f" and {subset}/label_2")
+        + ", or folders named by --image_dir and --label_dir"
     )
 
 
-def _files(folder: Path, suffix: str) -> dict[str, Path]:
-    """Id -> file, in the order of their names."""
+def _files(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Id -> file, in the order of their names; two files of one id are an error."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != suffix or path.name.startswith("."):  # ._x.png of a Mac
+    for path in _walk(folder, suffixes, {os.path.realpath(folder)}):
+        if path.suffix.lower() not in suffixes:
             continue
         if not path.name.isprintable():
             raise UserError(f"{folder}: rename {path.name!a}, which is no readable name")
-        if other := files.get(path.stem):
+        name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        if other := files.get(name):
             raise UserError(f"{path} and {other.name} are of one frame; keep one of them")
-        files[path.stem] = path
+        files[name] = path
     return files
+
+
+def _walk(folder: Path, suffixes: Sequence[str], seen: set[str]) -> Iterator[Path]:
+    """The files below a folder, without hidden ones, such as `._x.png` of a Mac."""
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        if entry.name.startswith((".", "__MACOSX")):
+            continue
+        if not entry.is_dir() or Path(entry.name).suffix.lower() in suffixes:
+            yield folder / entry.name  # a folder called 000007.png is said to be no file
+        elif (real := os.path.realpath(entry.path)) not in seen:  # links may lead in a circle
+            yield from _walk(folder / entry.name, suffixes, seen | {real})
 
 
 def _number(text: str, where: str) -> float:

@@ -10,16 +10,14 @@ from typing import Any
 import yaml
 
 from efficientdet.atomic import atomic_open
-from efficientdet.dataset.kitti import BENCHMARK, CLASSES, DONT_CARE
+from efficientdet.dataset.kitti import BENCHMARK, CLASSES, DONT_CARE, class_name
 from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UsageError, UserError
 
-_CANONICAL = {name.lower(): name for name in CLASSES}
+_MAX_NAME = 200  # letters
 _MAX_BYTES = 2**18
 _ID = r"-?[0-9]{1,9}"
-_HEADER = (
-    "# id: KITTI class; several classes on one line share the id. What no line names is ignored.\n"
-)
+_HEADER = "# id: class; several classes on one line share the id. What no line names is ignored.\n"
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class LabelMap:
     """The classes that a detector tells apart.
 
     Attributes:
-        types: for id 1..K (in order), the KITTI types that carry this id; the first one names it.
+        types: for id 1..K (in order), the names of labels that carry this id; the first names it.
             In whatever order they are given, that is a class of KITTI's benchmark if one is there:
             else the Car row would be gone where `Van, Car` share an id.
     """
@@ -56,22 +54,31 @@ class LabelMap:
     def __str__(self) -> str:
         return ", ".join(f"{i}: {'+'.join(types)}" for i, types in enumerate(self.types, start=1))
 
-    def id_of(self, kitti_type: str) -> int | None:
-        """The id of a KITTI type in any letter case, or None where the map does not name it."""
-        return self._ids.get(kitti_type.lower())
+    def id_of(self, name: str) -> int | None:
+        """The id of a class in any letter case, or None where the map does not name it."""
+        return self._ids.get(name.lower())
 
-    def only(self, kitti_types: Collection[str]) -> "LabelMap":
-        """The map of these types alone, ids 1..k in this map's order.
+    def spelt(self, name: str) -> str:
+        """A class as this map spells it; as it stands where the map does not name it."""
+        return self._spelling.get(name.lower(), name)
+
+    @cached_property
+    def _spelling(self) -> dict[str, str]:
+        return {name.lower(): name for types in self.types for name in types}
+
+    def only(self, names: Collection[str]) -> "LabelMap":
+        """The map of these classes alone, ids 1..k in this map's order.
 
         Raises:
-            UsageError: a type that this map does not name.
+            UsageError: a class that this map does not name.
         """
-        if absent := [name for name in kitti_types if self.id_of(name) is None]:
+        if absent := [name for name in names if self.id_of(name) is None]:
             raise UsageError(
                 f"--classes names {', '.join(absent)}, but the label map has only {self}; add it "
                 "there, or leave it out"
             )
-        kept = (tuple(name for name in names if name in kitti_types) for names in self.types)
+        chosen = {name.lower() for name in names}
+        kept = (tuple(name for name in types if name.lower() in chosen) for types in self.types)
         return LabelMap(tuple(names for names in kept if names))
 
     @classmethod
@@ -86,8 +93,7 @@ class LabelMap:
         Names may be merged with commas (`1: Car, Van`); `#` starts a comment.
 
         Raises:
-            UserError: unreadable, an unknown or repeated KITTI class, ids that are not 1..K; names
-                the line.
+            UserError: unreadable, a class that stands twice, ids that are not 1..K; names the line.
         """
         try:
             text = read_bytes(path, "a label map", _MAX_BYTES).decode("utf-8-sig")
@@ -113,11 +119,12 @@ class LabelMap:
                     f"{entry.where}: id {entry.id} stands twice; merge classes on one line, "
                     f"`{entry.id}: {', '.join((*by_id[entry.id], *entry.names))}`"
                 )
-            by_id[entry.id] = tuple(_canonical(name, entry.where) for name in entry.names)
+            by_id[entry.id] = tuple(_checked(name, entry.where) for name in entry.names)
             for name in by_id[entry.id]:
-                if name in seen:
-                    raise UserError(f"{entry.where}: {name} has id {seen[name]} already")
-                seen[name] = entry.id
+                if name.lower() in seen:
+                    known = seen[name.lower()]
+                    raise UserError(f"{entry.where}: {name} has id {known} already")
+                seen[name.lower()] = entry.id
         if not by_id:
             raise UserError(f"{path}: no class; expected lines like `1: Car`")
         for missing in range(1, max(by_id)):
@@ -135,7 +142,7 @@ class LabelMap:
             file.writelines(f"{i}: {', '.join(types)}\n" for i, types in enumerate(self.types, 1))
 
     def to_dict(self) -> dict[str, list[str]]:
-        """Plain values for JSON and YAML: id as text -> KITTI types."""
+        """Plain values for JSON and YAML: id as text -> names."""
         return {str(index): list(types) for index, types in enumerate(self.types, start=1)}
 
     @classmethod
@@ -165,12 +172,13 @@ class _Entry:
     where: str
 
 
-def _canonical(name: str, where: str) -> str:
-    if name.lower() == DONT_CARE.lower():
+def _checked(text: str, where: str) -> str:
+    name = class_name(text)
+    if name == DONT_CARE:
         raise UserError(f"{where}: {DONT_CARE} is no class; its regions are ignored without an id")
-    if name.lower() not in _CANONICAL:
-        raise UserError(f"{where}: unknown class {shown(name)}; KITTI has {', '.join(CLASSES)}")
-    return _CANONICAL[name.lower()]
+    if not name.isprintable() or len(name) > _MAX_NAME or re.match(r"-?\d+ ?[:=]", name):
+        raise UserError(f"{where}: {shown(name)} is no name of a class")
+    return name
 
 
 def _entry(index: Any, names: str, where: str) -> _Entry:

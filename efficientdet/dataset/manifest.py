@@ -13,6 +13,7 @@ from efficientdet.dataset.checked_json import checked, read_json
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, UNFINISHED, base_path, expand_pattern
 from efficientdet.errors import UserError
+from efficientdet.wording import meant
 
 FORMAT_VERSION = 1
 Count = Annotated[int, range(2**53)]
@@ -63,6 +64,7 @@ class Manifest:
         inputs_sha256: of options, label map, labels, and names, sizes and times of images; where it
             is another, the converter compares the bytes.
         converter: version of this project.
+        notes: what the converter assumed of its input; the field is left out where it is empty.
     """
 
     num_examples: Positive
@@ -83,6 +85,7 @@ class Manifest:
     options: dict[str, Any] = field(default_factory=dict)
     inputs_sha256: str = ""
     converter: str = ""
+    notes: list[str] = field(default_factory=list)
     format_version: int = FORMAT_VERSION
 
     @property
@@ -106,6 +109,9 @@ class Manifest:
         if self.ignored_counts:
             ignored = ", ".join(f"{name} {count}" for name, count in self.ignored_counts.items())
             lines.append(f"  ignored in training: {ignored}")
+        if absent := self._absent():
+            lines.append(f"  in no label here: {', '.join(absent)}")
+        lines += [f"  {note}" for note in self.notes]
         if self.left_out:
             lines.append(f"  left out: {len(self.left_out)} problems; first {self.left_out[0]}")
         return "\n".join(lines)
@@ -113,9 +119,18 @@ class Manifest:
     def write(self, record: str | Path) -> None:
         """Writes the manifest beside the record `record` (the name without a shard's ending)."""
         values = dataclasses.asdict(self) | {"label_map": self.label_map.to_dict()}
+        if not self.notes:
+            del values["notes"]
         with atomic_open(manifest_path(record)) as file:
             json.dump(values, file, indent=1)
             file.write("\n")
+
+    def _absent(self) -> list[str]:
+        """The classes of the map that no label names, with what may be meant instead."""
+        counts = self.class_counts
+        others = [name for name in counts if self.label_map.id_of(name) is None]
+        names = [name for types in self.label_map.types for name in types]
+        return [name + meant(name, others) for name in names if counts and name not in counts]
 
     @classmethod
     def read(cls, records: str | Path | Sequence[str | Path]) -> "Manifest | None":
@@ -224,6 +239,7 @@ class Manifest:
             source_ids=self.source_ids + other.source_ids,
             shards=self.shards + other.shards,
             left_out=self.left_out + other.left_out,
+            notes=self.notes + other.notes,
         )
 
 

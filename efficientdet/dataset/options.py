@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from efficientdet.dataset import splits
-from efficientdet.dataset.kitti import CLASSES
-from efficientdet.errors import UsageError
+from efficientdet.dataset.kitti import CLASSES, class_name
 
 Subset = Literal["training", "validation", "testing", "all"]
 SUBSETS = ("training", "validation", "testing", "all")
@@ -20,10 +19,11 @@ class Options:
     Attributes:
         subset: training or validation side of the split, all training frames, or testing.
         split: how the sides are chosen; with `file`, the frames are those of `split_file`.
-        classes: the KITTI types that the detector tells apart, in KITTI's order; None: those of the
-            label map.
+        classes: what the detector tells apart, KITTI's types first and in KITTI's order; None: the
+            classes of the label map.
         min_box_height: px; max_occlusion: 0..3; max_truncation: 0..1. What lies beyond is kept as
             an ignore region.
+        missing_is_empty: an image without a label file shows nothing to find.
         verify_images: decode every image.
         skip_bad: leave bad frames out instead of failing.
     """
@@ -38,21 +38,22 @@ class Options:
     min_box_height: float = 0.0
     max_occlusion: int = 3
     max_truncation: float = 1.0
+    missing_is_empty: bool = False
     verify_images: bool = False
     skip_bad: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the manifest; the split file by its name alone."""
-        values = dataclasses.asdict(self)
-        return values | {"split_file": self.split_file and self.split_file.name}
+        """Plain values for the manifest; the split file by its name alone.
+
+        What came later is left out where it does nothing, so that older manifests still agree.
+        """
+        values = dataclasses.asdict(self) | {"split_file": self.split_file and self.split_file.name}
+        if not self.missing_is_empty:
+            del values["missing_is_empty"]
+        return values
 
 
 def parse_classes(text: str) -> tuple[str, ...] | None:
-    """KITTI types, in KITTI's order, from `Pedestrian,car`; None from an empty text."""
-    canonical = {name.lower(): name for name in CLASSES}
-    names = [name for part in text.split(",") if (name := part.strip())]
-    for name in names:
-        if name.lower() not in canonical:
-            raise UsageError(f"--classes: unknown class {name!r}; KITTI has {', '.join(CLASSES)}")
-    chosen = {canonical[name.lower()] for name in names}
-    return tuple(name for name in CLASSES if name in chosen) or None
+    """Classes from `Pedestrian,car`, KITTI's first, in KITTI's order; None from an empty text."""
+    chosen = dict.fromkeys(class_name(name) for part in text.split(",") if (name := part.strip()))
+    return tuple(sorted(chosen, key=lambda n: CLASSES.index(n) if n in CLASSES else 9)) or None

@@ -28,14 +28,21 @@ class Selection:
     is_kitti: bool = False
 
 
-def select_frames(root: Path, options: Options) -> Selection:
-    """The frames that `options` choose from the folders under `root`.
+def select_frames(
+    root: Path | None,
+    options: Options,
+    image_dir: Path | None = None,
+    label_dir: Path | None = None,
+) -> Selection:
+    """The frames that `options` choose from the folders under `root`, see `find_frames`.
 
     Raises:
         UserError: no folder, no frame, an empty side of the split, a listed frame is absent, or
             Chen's split of images that are not KITTI's.
     """
-    frames = find_frames(root, "testing" if options.subset == "testing" else "training")
+    subset = "testing" if options.subset == "testing" else "training"
+    frames = find_frames(root, subset, image_dir, label_dir)
+    root = image_dir or root
     if not frames:
         raise UserError(f"{root}: no image and no label in it; is the download unpacked?")
     sizes = {} if options.subset == "testing" else _sample_sizes(frames)

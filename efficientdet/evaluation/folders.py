@@ -45,7 +45,7 @@ def read_label_folder(folder: Path, source_ids: Sequence[str] | None = None) -> 
     if not source_ids:
         raise UserError(f"{folder}: no label file; expected a folder such as training/label_2")
     return [
-        FrameTruth(source_id, 0, 0, read_labels(folder / f"{source_id}.txt"))
+        FrameTruth(source_id, 0, 0, read_labels(folder / f"{source_id}.txt", names=_CLASS_IDS))
         for source_id in _progress(source_ids, "Labels")
     ]
 
@@ -89,7 +89,8 @@ def _ids(folder: Path, pattern: str) -> set[str]:
 
 
 def _read_results(folder: Path, source_id: str) -> FrameDetections:
-    return as_detections(source_id, read_labels(folder / f"{source_id}.txt", scored=True))
+    path = folder / f"{source_id}.txt"
+    return as_detections(source_id, read_labels(path, scored=True, names=_CLASS_IDS))
 
 
 def _progress(items: Sequence, description: str) -> Iterable:

@@ -68,9 +68,11 @@ class Evaluated:
     def pictures(self) -> dict[str, np.ndarray]:
         """The strip and both metrics' curves, uint8 [H, W, 3], by name."""
         names = self.result.label_map.names
+        kitti = self.result.kitti  # of own classes there is none
+        of_kitti = {"kitti_curves": curves.pixels(curves.kitti_figure(kitti))} if kitti else {}
         return {
             "predicted_and_true": self.strip,
-            "kitti_curves": curves.pixels(curves.kitti_figure(self.result.kitti)),
+            **of_kitti,
             "coco_curves": curves.pixels(curves.coco_figure(self.result.coco, names)),
         }
 

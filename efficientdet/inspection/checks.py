@@ -13,6 +13,7 @@ from efficientdet.dataset.image import ImageError, read_header
 from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
+from efficientdet.dataset.nominal_size import nominal_size
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.dataset.rules import MAX_TEXT, Rules, place_name
 from efficientdet.dataset.shards import shard_problems
@@ -31,6 +32,7 @@ NO_BOXES = "no object to learn from: box_loss would stay at 0"
 TINY = "boxes smaller than 2 pixels everywhere: divided by the image size twice?"
 MANIFEST = "contradicts its manifest"
 LEAK = "the same frame in two sets"
+NOMINAL = "boxes of another size than their images"
 DRIVES = "drives shared between sets: AP will look better than it is"
 
 
@@ -224,9 +226,20 @@ def _check_set(
             one.num_examples += 1
             _count(record, place, one, report.class_texts)
     report.problems += _check_whole(one, complete=sample is None)
+    if what := _nominal_size(one.statistics):
+        report.warnings.append(Problem(NOMINAL, one.path.name, what))
     for problem in shard_problems(one.files):
         where, _, what = problem.partition(": ")
         report.problems.append(Problem(MANIFEST, where, what))
+
+
+def _nominal_size(statistics: Statistics) -> str:
+    objects = statistics.objects
+    reach = np.zeros((len(statistics.image_hw), 2))
+    np.maximum.at(reach, objects.image, objects.boxes[:, 2:])
+    labelled = np.unique(objects.image)
+    sizes = np.array(statistics.image_hw, float).reshape(-1, 2)[labelled, ::-1]
+    return nominal_size(sizes, reach[labelled])
 
 
 def _read_all(

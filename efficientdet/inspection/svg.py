@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 
 from markupsafe import Markup
@@ -22,7 +23,8 @@ _STYLE = {
 
 def inline(paint: Callable[[Axes], None], height: float = 2.7) -> Markup:
     """An <svg> as wide as its place, of what `paint` draws; `height` in inches, to 5.4 of width."""
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's font has it
         figure = Figure(figsize=(5.4, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")

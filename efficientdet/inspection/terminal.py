@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
@@ -100,7 +101,7 @@ def verdict(report: Report, sample: int | None = None) -> str:
 def _print_table(console: Console, rows: Sequence[Sequence[object]]) -> None:
     """Lines of text, the first cell to the left; what is too wide goes on below, no cell is cut."""
     cells = [[_cell(value) for value in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     start, last = 1, len(widths)
     while start < last:
         end, room = start, console.width - widths[0]
@@ -109,7 +110,8 @@ def _print_table(console: Console, rows: Sequence[Sequence[object]]) -> None:
             end += 1
         for row in filter(lambda row: any(row[start:end]), cells):
             parts = (f"{row[i]:>{widths[i] + _GAP}}" for i in range(start, end))
-            _say(console, (f"{row[0]:<{widths[0]}}" + "".join(parts)).rstrip(), wrap=False)
+            head = row[0] + " " * (widths[0] - cell_len(row[0]))  # 한글 takes four columns
+            _say(console, (head + "".join(parts)).rstrip(), wrap=False)
         start = end
 
 

@@ -12,6 +12,7 @@ from efficientdet.atomic import atomic_path
 from efficientdet.evaluation.coco import CocoResult
 from efficientdet.evaluation.kitti import DIFFICULTIES, NUM_RECALLS, Curve
 from efficientdet.visualize.drawing import class_colour
+from efficientdet.visualize.fonts import in_plot
 
 _DIFFICULTY_COLOURS = dict(
     zip((d.name for d in DIFFICULTIES), ("#1a9850", "#e08214", "#b2182b"), strict=True)
@@ -48,7 +49,7 @@ def coco_figure(
                     np.linspace(0, 1, len(precision)),
                     precision,
                     color=np.array(class_colour(class_id)) / 255 * 0.8,  # on white
-                    label=f"{name}, AP {100 * precision.mean():.1f}",
+                    label=f"{in_plot(name)}, AP {100 * precision.mean():.1f}",
                 )
     return _finish(figure, plots)
 

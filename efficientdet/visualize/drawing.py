@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from efficientdet.atomic import atomic_path
 from efficientdet.errors import UsageError
 from efficientdet.visualize import tags
+from efficientdet.visualize.fonts import fitted
 
 Colour = tuple[int, int, int]
 
@@ -107,7 +108,7 @@ def sheet(
     """
     cell_width = cell_width or max(image.shape[1] for image in images)
     cells = [_cell(image, cell_width) for image in images]
-    font = text_font(max(11, cell_width // 45))
+    font, texts = fitted(captions or (), max(11, cell_width // 45))
     line = 0 if captions is None else int(font.size * 1.5)
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(cell.height for cell in row) + line for row in rows]
@@ -121,7 +122,7 @@ def sheet(
             left = gap + column * (cell_width + gap)
             canvas.paste(cell, (left, top))
             if captions is not None:
-                text = captions[number * columns + column]
+                text = texts[number * columns + column]
                 draw.text((left, top + cell.height + line // 8), text, INK, font)
         top += height + gap
     return np.asarray(canvas)
@@ -174,7 +175,7 @@ def _tags(
     objects: np.ndarray,
 ) -> None:
     """Filled labels beside their boxes; a thin line leads to one that had to move away."""
-    font = text_font(max(10, round(max(image) / 95)))
+    font, labels = fitted(labels, max(10, round(max(image) / 95)))
     shown = [i for i, label in enumerate(labels) if label]
     sizes = [(draw.textlength(labels[i], font) + 4, font.size * 1.25) for i in shown]
     places = tags.place(boxes[shown], np.array(sizes).reshape(-1, 2), image, objects)
@@ -197,8 +198,3 @@ def _cell(image: np.ndarray, width: int) -> Image.Image:
     if cell.width == width:
         return cell
     return cell.resize((width, max(1, round(cell.height * width / cell.width))))
-
-
-def text_font(size: int) -> ImageFont.FreeTypeFont:
-    """The font of every label and caption, `size` in pixels."""
-    return ImageFont.load_default(size)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from efficientdet.visualize.curves import legend_below, tidy
+from efficientdet.visualize.fonts import in_plot
 
 Line = Mapping[str, Any]
 
@@ -73,7 +74,9 @@ def _plots(training: Sequence[Line], evaluations: Sequence[Line]) -> list[_Plot]
         lambda name: name.endswith("moderate_R40"),
         lambda name: name.removeprefix("kitti/").removesuffix("_R40").removesuffix("_moderate"),
     )
-    by_class = named(lambda name: name.startswith("AP_/"), lambda name: name.removeprefix("AP_/"))
+    by_class = named(
+        lambda name: name.startswith("AP_/"), lambda name: in_plot(name[len("AP_/") :])
+    )
     shown = dict(list(by_class.items())[:_MAX_LINES])
     more = f" (the first {_MAX_LINES} of {len(by_class)})" if len(shown) < len(by_class) else ""
     rename = {"moderate": "mean"}

@@ -40,7 +40,7 @@ def test_a_score_is_the_sixteenth_column():
     [
         (LINE + " 1 2", "17 columns"),
         (LINE.rpartition(" ")[0], "14 columns"),
-        (LINE.replace("Car", "Bus"), "unknown class 'Bus'"),
+        (LINE.replace("Car", '""'), "'' is no name of a class"),
         (LINE.replace("-1.57", "nan"), "'nan' is not a finite number"),
         (LINE.replace("-1.57", "1e999"), "not a finite number"),
         (LINE.replace("-1.57", "1_000"), "'1_000' is not a finite number"),
@@ -49,8 +49,11 @@ def test_a_score_is_the_sixteenth_column():
         (LINE.replace("-1.57", "infinity"), "'infinity' is not a finite number"),
         (LINE.replace("-1.57", "9" * 5000), "99'... (5000 letters) is not a finite number"),
         (LINE.replace("-1.57", "1e10"), "'1e10' is beyond 1e+09"),
-        (LINE.replace("Car", "C" * 10**7), "CC'... (10000000 letters), expected one of"),
-        (LINE.replace("Car", "Car\0"), "unknown class 'Car\\x00'"),
+        (LINE.replace("Car", "C" * 10**7), "CC'... (10000000 letters) is no name of a class"),
+        (LINE.replace("Car", "Car\0"), "'Car\\x00' is no name of a class"),
+        ("Car 0.5 0.5 0.1 0.2", "this looks like YOLO's"),
+        ("0 0.5 0.5 0.1 0.2", "this looks like YOLO's"),
+        ("Car 1 2 3 4 0.9", "6 columns, expected 15, or 5, 8 or 16"),
         (LINE + " 1" * 10**6, "1000015 columns"),
         (LINE.replace("-1.57", "left"), "'left' is not a finite number"),
         (LINE.replace("10.00", "60.00"), "left > right"),
@@ -167,10 +170,11 @@ def test_missing_halves_show_and_hidden_files_do_not(make_kitti):
     assert frames["000001"].image is None and frames["000002"].label is None
 
 
-def test_png_comes_before_jpg(make_kitti):
+def test_two_images_of_one_id_are_refused(make_kitti):
     root = make_kitti()
     make_kitti({"000000": []}, suffix=".jpg")
-    assert kitti.find_frames(root, "training")[0].image.suffix == ".png"
+    with pytest.raises(UserError, match=r"000000.png and 000000.jpg are of one frame; keep one"):
+        kitti.find_frames(root, "training")
 
 
 def test_a_wrong_root_says_what_was_expected(tmp_path):
