@@ -19,7 +19,8 @@ class Options:
 
     Attributes:
         subset: training or validation side of the split, all training frames, or testing.
-        split: how the sides are chosen; with `file`, the frames are those of `split_file`.
+        split: how the sides are chosen; with `file`, the frames are those of `split_file`; with
+            `sequence`, `group_by` tells recordings apart, see `sequences.group`.
         classes: the KITTI types that the detector tells apart, in KITTI's order; None: those of the
             label map.
         min_box_height: px; max_occlusion: 0..3; max_truncation: 0..1. What lies beyond is kept as
@@ -31,6 +32,7 @@ class Options:
     subset: Subset = "training"
     split: splits.Split = "drive"
     split_file: Path | None = None
+    group_by: str = ""
     val_fraction: float = 0.2
     seed: int = 0
     num_shards: int = 1
@@ -44,6 +46,8 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the manifest; the split file by its name alone."""
         values = dataclasses.asdict(self)
+        if self.split != "sequence":  # so that older manifests say the same
+            del values["group_by"]
         return values | {"split_file": self.split_file and self.split_file.name}
 
 
