@@ -239,9 +239,7 @@ def shared_drives(train: Iterable[str], validation: Iterable[str]) -> dict[str, 
     return {k: count for k, count in count_drives(validation).items() if k in train_drives}
 
 
-def _descend(
-    chosen: np.ndarray, counts: np.ndarray, target: np.ndarray, by_share: bool
-) -> int:
+def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray, by_share: bool) -> int:
     """Steepest descent: flips one group of `chosen` (in place) or exchanges two while that helps.
 
     Args:

@@ -35,7 +35,8 @@ def test_an_own_set_with_kitti_s_numbers_is_split_in_blocks(make_kitti):
     assert note == (
         "60 of 60 frames are no KITTI training frames (000000 is 100x40, KITTI's is 1224x370), "
         "their drives are not known: contiguous blocks of them validate, in the order of "
-        "their names; --split=sequence keeps whole recordings apart, where --group_by tells them apart"
+        "their names; --split=sequence keeps whole recordings apart, where --group_by tells them "
+        "apart"
     )
     (note,) = select_frames(root, Options(split="random")).notes
     assert note.startswith("--split=random: frames of one recording come to both sides")

@@ -115,9 +115,7 @@ def test_what_the_shares_cannot_be_is_said(tmp_path):
         frames(tmp_path, {"a": 50, "b": 60}), "folder", val_fraction=0.2, seed=0
     )
     assert len(split.validation) == 50 and split.note.endswith("too large to come nearer")
-    alone = sequences.split_sequences(
-        frames(tmp_path, {"c": 9}), "(.+)", val_fraction=0.2, seed=0
-    )
+    alone = sequences.split_sequences(frames(tmp_path, {"c": 9}), "(.+)", val_fraction=0.2, seed=0)
     assert alone.note.endswith("which is no better than --split=random")
 
 
