@@ -7,7 +7,8 @@
 Exit code 0: fit to train on. 1: something is wrong; every kind of problem is named, with record
 numbers and source ids. Warnings, such as a class that validation has no object of, leave it at 0.
 The last line is the verdict. Given several sets, it also looks for frames, drives and classes that
-they share or do not, and anchors are reported for the first set that is not for validation. Reads
+they share or do not and for frames that look alike, and anchors are reported for the first set that
+is not for validation. Reads
 the records of the TF Object Detection API's and of AutoML's scripts, too.
 """
 
@@ -34,6 +35,9 @@ flags.DEFINE_bool("no_decode", False, "Do not decode images: as quick as the dis
 flags.DEFINE_integer(
     "max_instances", None, "Limit of objects on an image; default: the config's.", lower_bound=1
 )
+flags.DEFINE_bool(
+    "near_duplicates", True, "Look for frames of one set that look like frames of another."
+)
 flags.DEFINE_bool("allow_shared_drives", False, "Accept a split that parts drives.")
 flags.DEFINE_integer("num_workers", None, "Threads; default: one a core.", lower_bound=1)
 
@@ -49,7 +53,7 @@ def main() -> None:
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from rich.console import Console
 
-    from efficientdet.inspection import checks, shortages, terminal
+    from efficientdet.inspection import checks, near_duplicates, shortages, terminal
     from efficientdet.inspection import report as data_report
     from efficientdet.inspection.anchor_report import anchor_rows
 
@@ -63,8 +67,13 @@ def main() -> None:
         num_workers=FLAGS.num_workers,
     )
     console = Console(markup=False)  # class names may hold brackets
+    alike = []
+    if FLAGS.near_duplicates and not FLAGS.no_decode:
+        alike = near_duplicates.find(report, FLAGS.num_workers)
+        report.warnings += near_duplicates.warnings(alike)
     for one in report.sets:
         terminal.print_statistics(console, one, report.class_ids)
+    terminal.print_near_duplicates(console, alike)
     anchored = report.training or report.sets[0]
     objects = anchored.statistics.objects
     anchors = []
@@ -78,7 +87,7 @@ def main() -> None:
         report.warnings += shortages.class_warnings(report)
     if FLAGS.report:
         with console.status(f"Writing {FLAGS.report}"):
-            data_report.write_html(Path(FLAGS.report), report, anchors)
+            data_report.write_html(Path(FLAGS.report), report, anchors, alike)
         console.print(f"Report: {FLAGS.report}", soft_wrap=True, highlight=False)
     terminal.print_findings(console, "warning", report.warnings)
     if not report.ok:

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
+from efficientdet.inspection.near_duplicates import NearDuplicates
 from efficientdet.inspection.report import anchor_groups, class_table, facts
 from efficientdet.wording import NBSP, counted
 
@@ -30,6 +31,14 @@ def print_statistics(console: Console, one: InspectedSet, class_ids: Mapping[str
     for name, text in facts(one).items():
         _say(console, f"{name}: {text}", indent=2)
     console.print()
+
+
+def print_near_duplicates(console: Console, found: Sequence[NearDuplicates]) -> None:
+    """Prints how many frames of each set look like one to train on."""
+    for one in found:
+        _say(console, f"Near-duplicates: {one.text}.")
+    if found:
+        console.print()
 
 
 def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
