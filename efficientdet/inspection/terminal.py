@@ -8,6 +8,7 @@ from rich.console import Console
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
 from efficientdet.inspection.near_duplicates import NearDuplicates
+from efficientdet.inspection.recommend import Recommendation
 from efficientdet.inspection.report import anchor_groups, class_table, facts
 from efficientdet.wording import NBSP, counted
 
@@ -74,6 +75,30 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     console.print()
 
 
+def print_recommendation(console: Console, found: Recommendation, text: str) -> None:
+    """Prints what was compared, the chosen one with a star, and the YAML.
+
+    Args:
+        text: `found.yaml(...)`.
+    """
+    _say(console, "Objects that no anchor covers (best IoU below 0.5), %", style="bold")
+    ones = found.candidates
+    covered = [one.row.coverage.missed for one in ones]
+    groups = anchor_groups([one.row for one in ones])
+    table = [
+        ["", *(one.row.input_size for one in ones)],
+        ["chosen", *("*" if one is found.chosen else "" for one in ones)],
+        ["anchor_scale", *(_number(one.config.anchor_scale) for one in ones)],
+        ["aspect_ratios", *("fitted" if one.row.fitted else "as before" for one in ones)],
+        ["min_level", *(one.config.min_level for one in ones)],
+        [f"GB of {found.batch_size} images", *(f"{one.num_bytes / 2**30:.1f}" for one in ones)],
+        *([name, *(f"{100 * missed[name]:.1f}" for missed in covered)] for name in groups),
+        ["weighted", *(f"{100 * one.lost:.1f}" for one in ones)],
+    ]
+    _print_table(console, table)
+    console.print(f"\n{text}", highlight=False, soft_wrap=True, markup=False)
+
+
 def print_findings(
     console: Console, word: str, findings: Sequence[Problem], limit: int = 3
 ) -> None:
@@ -120,6 +145,10 @@ def _print_table(console: Console, rows: Sequence[Sequence[object]]) -> None:
             parts = (f"{row[i]:>{widths[i] + _GAP}}" for i in range(start, end))
             _say(console, (f"{row[0]:<{widths[0]}}" + "".join(parts)).rstrip(), wrap=False)
         start = end
+
+
+def _number(scale: float | list[float]) -> str:
+    return "*".join(f"{one:g}" for one in (scale if isinstance(scale, list) else [scale]))
 
 
 def _cell(value: object) -> str:
