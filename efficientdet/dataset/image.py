@@ -72,7 +72,7 @@ def grey_thumbnail(encoded: bytes, least_side: int) -> Image.Image:
         ImageError: damaged, or no image.
     """
     try:
-        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG", "BMP", "WEBP")) as image:
+        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as image:
             image.draft("L", (least_side, least_side))
             if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -44,11 +44,14 @@ class Options:
     skip_bad: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for the manifest; the split file by its name alone."""
-        values = dataclasses.asdict(self)
-        if self.split != "sequence":  # so that older manifests say the same
+        """Plain values for the manifest; the split file by its name alone.
+
+        What came later is left out where it does nothing, so that older manifests still agree.
+        """
+        values = dataclasses.asdict(self) | {"split_file": self.split_file and self.split_file.name}
+        if self.split != "sequence":
             del values["group_by"]
-        return values | {"split_file": self.split_file and self.split_file.name}
+        return values
 
 
 def parse_classes(text: str) -> tuple[str, ...] | None:

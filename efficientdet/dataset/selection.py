@@ -35,8 +35,6 @@ def select_frames(root: Path, options: Options) -> Selection:
         UserError: no folder, no frame, an empty side of the split, a listed frame is absent, or
             Chen's split of images that are not KITTI's.
     """
-    if options.group_by and options.split != "sequence":
-        raise UsageError(f"--group_by needs --split=sequence; the split is {options.split}")
     frames = find_frames(root, "testing" if options.subset == "testing" else "training")
     if not frames:
         raise UserError(f"{root}: no image and no label in it; is the download unpacked?")
@@ -75,6 +73,8 @@ def _sides(
     if options.split == "sequence":
         found = sequences.split_sequences(frames, options.group_by, **chosen)
         return found.training, found.validation, [found.note]
+    if options.group_by:
+        raise UsageError(f"--group_by needs --split=sequence; the split is {options.split}")
     ids = [frame.source_id for frame in frames]
     return *splits.split_frames(ids, options.split, **chosen, is_kitti=is_kitti), []
 

@@ -24,6 +24,7 @@ _STAMP = re.compile(
 )
 _EPOCH = re.compile(r"(?<!\d)([12]\d{9})(?:\.?(\d{1,9}))?(?!\d)")  # 2001 to 2065, to nanoseconds
 _NUMBER = re.compile(r"\d{1,18}(?!.*\d)", re.DOTALL)  # the last one
+_BEFORE_NUMBERS = re.compile(r"\s+[-+]?\.?\d")  # a class's name may hold blanks
 _MAX_CLASSES = 32
 _FAR = 0.05
 
@@ -185,8 +186,8 @@ def _classes(frame: Frame) -> Counter[str]:
         text = read_file(frame.label).decode("utf-8", "replace") if frame.label else ""
     except OSError:
         text = ""
-    words = (line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip())
-    return Counter(word for word in words if word != DONT_CARE)
+    names = (_BEFORE_NUMBERS.split(line.strip())[0] for line in text.splitlines())
+    return Counter(name for name in names if name not in ("", DONT_CARE))
 
 
 def _note(counts: np.ndarray, chosen: np.ndarray, val_fraction: float, group_by: str) -> str:

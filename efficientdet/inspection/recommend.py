@@ -27,7 +27,7 @@ OBJECTIVE = (
 )
 CUDA_BYTES = 2**30  # of the budget: cuDNN's workspace and the CUDA context
 _SEEN_PX, _SEEN_SHARE, _SAME_SCALE = 16, 0.98, 0.99
-_MAX_PIXELS = 2**23
+_MAX_PIXELS, _MAX_SIDE = 2**23, 2**14
 _SAMPLE = 4000  # objects that a fit looks at
 # 2 % of 4,000 objects are known to 0.2 %; of equals the smaller anchors: jitter shrinks objects.
 _NOISE = 0.003
@@ -139,8 +139,8 @@ def recommend(
     if wanted > affordable:
         notes.append(
             f"The memory decides the input. One of {wanted:,} pixels would show the objects "
-            f"better and needs {_gb(fixed + CUDA_BYTES + per_pixel * batch_size * wanted)} GB; "
-            "mixed_precision=True about halves that, grad_checkpoint=True does so again."
+            f"better and needs {_gb(fixed + CUDA_BYTES + per_pixel * batch_size * wanted)} GB"
+            f"{_savings(config)}."
         )
     if chosen.lost > _LOST_MUCH and config.min_level == 3:
         finer = _at(config, chosen_size).override({"min_level": 2})
@@ -218,7 +218,7 @@ def _choose_input(
     if sizes:
         inputs = np.array([parse_image_size(size) for size in sizes])
     else:
-        ends = (-(-image_hw.max(0) // step) * step).tolist()
+        ends = (-(-image_hw.max(0) // step) * step).clip(max=_MAX_SIDE).tolist()
         grid = np.meshgrid(*(np.arange(step, end + 1, step) for end in ends), indexing="ij")
         inputs = np.stack(grid, -1).reshape(-1, 2)
         inputs = inputs[inputs.prod(1) <= max(_MAX_PIXELS, step**2)]
@@ -273,6 +273,11 @@ def _distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     for one in candidates:
         kept.setdefault(one.row.typed, one)
     return list(kept.values())
+
+
+def _savings(config: Config) -> str:
+    names = [name for name in ("mixed_precision", "grad_checkpoint") if not getattr(config, name)]
+    return f"; --hparams={','.join(f'{name}=True' for name in names)} lowers that" if names else ""
 
 
 def _comment(text: str) -> str:

@@ -119,6 +119,16 @@ def test_what_the_shares_cannot_be_is_said(tmp_path):
     assert alone.note.endswith("which is no better than --split=random")
 
 
+def test_a_class_may_have_blanks_in_its_name(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(
+        "traffic light 0.0 0 1 2\n\n교통 표지 -1 -1\nDontCare -1 -1\n", encoding="utf-8"
+    )
+    found = sequences._classes(Frame("a", None, path))
+    assert found == {"traffic light": 1, "교통 표지": 1}
+    assert not sequences._classes(Frame("a", None, tmp_path / "absent.txt"))
+
+
 def test_many_groups_end_soon():
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 9, (3000, 4))
