@@ -47,10 +47,17 @@ flags.DEFINE_enum(
     "drive",
     splits.SPLITS,
     "drive: no drive on both sides; blocks of frames, where images are not KITTI's. chen: the "
-    "3712/3769 lists of published results. random: leaks drives. file: the frames of --split_file.",
+    "3712/3769 lists of published results. sequence: recordings, told apart by --group_by. random: "
+    "leaks drives. file: the frames of --split_file.",
+)
+flags.DEFINE_string(
+    "group_by",
+    "",
+    "With --split=sequence: folder; time: gaps in times or numbers of file names; time:60: longer "
+    "than 60 s; or a regular expression over the id, as '^(\\w+)/'. Default: folder or time.",
 )
 flags.DEFINE_string("split_file", None, "With --split=file: a list with one frame id a line.")
-flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames of drive and random.")
+flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames; not of chen, file.")
 flags.DEFINE_integer("seed", 0, "Seed of the split.")
 flags.DEFINE_integer("num_shards", 1, "Files to spread the record over.", lower_bound=1)
 flags.DEFINE_integer("num_workers", None, "Reading threads; each holds four frames.", lower_bound=1)
@@ -80,6 +87,7 @@ def main() -> None:
         subset=FLAGS.subset,
         split=FLAGS.split,
         split_file=Path(FLAGS.split_file) if FLAGS.split_file else None,
+        group_by=FLAGS.group_by,
         val_fraction=FLAGS.val_fraction,
         seed=FLAGS.seed,
         num_shards=FLAGS.num_shards,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from efficientdet.config import parse_hparams
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
@@ -36,6 +37,12 @@ def records(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SMALL = (
+    "--hparams=backbone_name=efficientnet-tiny,fpn_num_filters=16,fpn_cell_repeats=1,"
+    "box_class_repeats=1"
+)
+
+
 def start(root: Path, folder: Path, *flags: str) -> subprocess.Popen:
     command = [sys.executable, root / "inspect_tfrecord.py", *flags]
     return subprocess.Popen(
@@ -54,11 +61,13 @@ def test_verdict_tables_and_report(root, records):
     runs = [
         start(root, records, "--input=train.record,val.record", "--report=report.html", *anchors),
         start(root, records, "--input=pixels.record", "--no_decode", "--sample=3"),
+        start(root, records, "--input=train.record", "--recommend_yaml=own.yaml", SMALL),
     ]
-    good, pixels = map(finish, runs)
+    good, pixels, fitted = map(finish, runs)
     code, out, err = good
     assert code == 0, err
     assert re.fullmatch(r"OK: 8 records, \d warnings", out.splitlines()[-1])
+    assert re.search(r"Near-duplicates: \d+.\d% of the frames of val.record", out)
     assert "warning: anchors fitted to few objects" in out and "Fitted to" in out
     assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"512x512 +fitted +640x256 +fitted", out)
@@ -73,3 +82,10 @@ def test_verdict_tables_and_report(root, records):
     assert "pixels.record, record 0 (900000)" in err
     verdict = err.splitlines()[-1]
     assert verdict.startswith("error: ") and verdict.endswith(": do not train on them")
+
+    code, out, err = fitted
+    assert code == 0, err
+    assert re.search(r"^chosen .*\*", out, re.MULTILINE) and "Written: own.yaml" in out
+    own = parse_hparams([str(records / "own.yaml")])
+    assert {*own} == {"image_size", "anchor_scale", "aspect_ratios"}
+    assert (records / "own.yaml").read_text() in out

@@ -18,7 +18,8 @@ class Options:
 
     Attributes:
         subset: training or validation side of the split, all training frames, or testing.
-        split: how the sides are chosen; with `file`, the frames are those of `split_file`.
+        split: how the sides are chosen; with `file`, the frames are those of `split_file`; with
+            `sequence`, `group_by` tells recordings apart, see `sequences.group`.
         classes: what the detector tells apart, KITTI's types first and in KITTI's order; None: the
             classes of the label map.
         min_box_height: px; max_occlusion: 0..3; max_truncation: 0..1. What lies beyond is kept as
@@ -31,6 +32,7 @@ class Options:
     subset: Subset = "training"
     split: splits.Split = "drive"
     split_file: Path | None = None
+    group_by: str = ""
     val_fraction: float = 0.2
     seed: int = 0
     num_shards: int = 1
@@ -50,6 +52,8 @@ class Options:
         values = dataclasses.asdict(self) | {"split_file": self.split_file and self.split_file.name}
         if not self.missing_is_empty:
             del values["missing_is_empty"]
+        if self.split != "sequence":
+            del values["group_by"]
         return values
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from efficientdet.dataset import splits
+from efficientdet.dataset import sequences, splits
 from efficientdet.dataset.image import read_size
 from efficientdet.dataset.kitti import Frame, find_frames
 from efficientdet.dataset.options import Options
@@ -57,10 +57,7 @@ def select_frames(
             f"{root}: --split=chen lists frames of KITTI, and these are others: {why}; take "
             "--split=drive, or lists with --split=file"
         )
-    ids = [frame.source_id for frame in frames]
-    training, validation = splits.split_frames(
-        ids, options.split, val_fraction=options.val_fraction, seed=options.seed, is_kitti=is_kitti
-    )
+    training, validation, notes = _sides(frames, options, is_kitti)
     wanted = set(training if options.subset == "training" else validation)
     if not wanted:
         raise UserError(
@@ -69,10 +66,24 @@ def select_frames(
         )
     return Selection(
         [frame for frame in frames if frame.source_id in wanted],
-        list(_split_notes(training, validation, options.split, None if is_kitti else why)),
+        notes + [*_split_notes(training, validation, options.split, None if is_kitti else why)],
         split="blocks" if options.split == "drive" and not is_kitti else options.split,
         is_kitti=is_kitti,
     )
+
+
+def _sides(
+    frames: list[Frame], options: Options, is_kitti: bool
+) -> tuple[list[str], list[str], list[str]]:
+    """Ids of training and of validation, and notes."""
+    chosen = {"val_fraction": options.val_fraction, "seed": options.seed}
+    if options.split == "sequence":
+        found = sequences.split_sequences(frames, options.group_by, **chosen)
+        return found.training, found.validation, [found.note]
+    if options.group_by:
+        raise UsageError(f"--group_by needs --split=sequence; the split is {options.split}")
+    ids = [frame.source_id for frame in frames]
+    return *splits.split_frames(ids, options.split, **chosen, is_kitti=is_kitti), []
 
 
 def _sample_sizes(frames: list[Frame]) -> dict[str, tuple[int, int]]:
@@ -108,12 +119,22 @@ def _split_notes(
 ) -> Iterator[str]:
     """What to say about the two sides; `not_kitti`: why no drive is known, if so."""
     total = len(training) + len(validation)
-    unknown = sum(bool(not_kitti) or splits.drive_of(i) is None for i in training + validation)
-    if unknown and split != "random":
+    ids = [i for i in training + validation if not_kitti or splits.drive_of(i) is None]
+    unknown = len(ids)
+    if unknown and split in ("drive", "chen"):
+        by = sequences.suggested(ids)
         why = not_kitti or "their names are not 000000 to 007480"
         yield (
             f"{unknown} of {total} frames are no KITTI training frames ({why}), their drives are "
-            "not known: contiguous blocks of them validate, in the order of their names"
+            "not known: contiguous blocks of them validate, in the order of their names; "
+            "--split=sequence keeps whole recordings apart, "
+            + (f"which --group_by={by} finds here" if by else "where --group_by tells them apart")
+        )
+    if unknown and split == "random":
+        yield (
+            "--split=random: frames of one recording come to both sides; where these are pictures "
+            "of a video, AP will look better than it is. --split=sequence keeps recordings apart, "
+            "inspect_tfrecord.py finds near-duplicates"
         )
     if not_kitti:
         return

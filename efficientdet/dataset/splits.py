@@ -22,10 +22,11 @@ from efficientdet.dataset.kitti import IMAGE_SUFFIXES
 from efficientdet.dataset.text_file import read_bytes, shown
 from efficientdet.errors import UsageError, UserError
 
-Split = Literal["drive", "chen", "random", "file"]
-SPLITS = ("drive", "chen", "random", "file")
+Split = Literal["drive", "chen", "sequence", "random", "file"]
+SPLITS = ("drive", "chen", "sequence", "random", "file")
 _TABLE = Path(__file__).with_name("kitti_drives.txt")
-_KICKS, _KICKED_DRIVES = 1000, 5
+_KICKS, _KICKED = 1000, 5
+_MAX_PAIRS = 500_000  # groups to exchange that are looked at
 _BLOCKS = 5
 _MAX_ID = 200  # letters; with a suffix it must be a file's name
 # Width and height of the images of a day's drives.
@@ -112,8 +113,7 @@ def split_frames(
         seed: of `drive`, `random` and the blocks.
         is_kitti: ids in KITTI's table are KITTI's frames (`looks_like_kitti`).
     """
-    if not 0 < val_fraction < 1:
-        raise UsageError(f"--val_fraction={val_fraction}: expected a number between 0 and 1")
+    check_fraction(val_fraction)
     ids = sorted(set(ids))
     if split == "random":
         by_hash = sorted(ids, key=lambda source_id: _hash(source_id, seed))
@@ -128,6 +128,12 @@ def split_frames(
     return [i for i in ids if i not in validation], [i for i in ids if i in validation]
 
 
+def check_fraction(val_fraction: float) -> None:
+    """Raises UsageError unless the validation side's share lies between 0 and 1."""
+    if not 0 < val_fraction < 1:
+        raise UsageError(f"--val_fraction={val_fraction}: expected a number between 0 and 1")
+
+
 @cache
 def drive_split(val_fraction: float = 0.2, seed: int = 0) -> frozenset[str]:
     """Names of the validation drives; see `search_drives`, whose result the table holds."""
@@ -139,24 +145,45 @@ def drive_split(val_fraction: float = 0.2, seed: int = 0) -> frozenset[str]:
 def search_drives(val_fraction: float, seed: int) -> frozenset[str]:
     """Names of the validation drives: exactly round(val_fraction * 7481) frames where drives allow.
 
-    Among such subsets, one whose classes have shares as close to `val_fraction` as an iterated
-    local search finds: descend, kick a few drives across, descend again, keep what is no worse. All
-    costs are whole numbers and all chance is seeded, so every machine finds the same split.
+    See `search_groups`.
     """
     counts = np.array([(len(drive.frames), *drive.class_counts) for drive in drives()], np.int64)
+    chosen = search_groups(counts, val_fraction, seed)
+    return frozenset(drive.name for drive, inside in zip(drives(), chosen, strict=True) if inside)
+
+
+def search_groups(
+    counts: np.ndarray, val_fraction: float, seed: int, *, by_share: bool = False
+) -> np.ndarray:
+    """Which groups validate: bool [D], with `val_fraction` of the frames and of each class.
+
+    Among such subsets, one whose classes have shares as close to `val_fraction` as an iterated
+    local search finds: descend, kick a few groups across, descend again, keep what is no worse. All
+    costs are whole numbers and all chance is seeded, so every machine finds the same split.
+
+    Args:
+        counts: int [D, 1 + K], frames and objects of each class; D >= 2. More than 141 groups
+            (KITTI's drives) are kicked less often.
+        by_share: neither side is empty, and the frames' number is weighed by its share, as classes
+            are, ten times as much; False: it goes before all classes.
+    """
+    counts = counts[:, counts.any(0)]
     totals = counts.sum(0)
     target = np.round(val_fraction * totals).astype(np.int64)
     random = Random(seed)
     best = np.array([random.random() < val_fraction for _ in counts])
-    best_cost = _descend(best, counts, target)
-    for _ in range(_KICKS):
+    best_cost = _descend(best, counts, target, by_share)
+    for _ in range(min(_KICKS, 20_000_000 // len(counts) ** 2)):
         chosen = best.copy()
-        for _ in range(_KICKED_DRIVES):
+        for _ in range(_KICKED):
             chosen[int(random.random() * len(chosen))] ^= True
-        cost = _descend(chosen, counts, target)
+        cost = _descend(chosen, counts, target, by_share)
         if cost <= best_cost:
             best_cost, best = cost, chosen
-    return frozenset(drive.name for drive, inside in zip(drives(), best, strict=True) if inside)
+    if by_share and best.all() == best.any():
+        flips = np.where(best[:, None], totals - counts, counts) - target
+        best[_cost(flips, totals, by_share).argmin()] ^= True
+    return best
 
 
 def read_split_file(path: str | Path) -> list[str]:
@@ -212,11 +239,11 @@ def shared_drives(train: Iterable[str], validation: Iterable[str]) -> dict[str, 
     return {k: count for k, count in count_drives(validation).items() if k in train_drives}
 
 
-def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray) -> int:
-    """Steepest descent: flips one drive of `chosen` (in place) or exchanges two while that helps.
+def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray, by_share: bool) -> int:
+    """Steepest descent: flips one group of `chosen` (in place) or exchanges two while that helps.
 
     Args:
-        chosen: bool [D], the validation drives.
+        chosen: bool [D], the validation groups.
         counts: int [D, 1 + K], frames and objects of each class.
         target: int [1 + K], the same for the whole validation side.
 
@@ -226,11 +253,13 @@ def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray) -> int:
     totals = counts.sum(0)
     while True:
         error = counts[chosen].sum(0) - target
-        cost = int(_cost(error, totals))
+        cost = int(_cost(error, totals, by_share))
         change = np.where(chosen[:, None], -counts, counts)
         inside, outside = np.flatnonzero(chosen), np.flatnonzero(~chosen)
-        flips = _cost(error + change, totals)
-        swaps = _cost(error + change[inside][:, None] + change[outside][None], totals)
+        if len(inside) * len(outside) > _MAX_PAIRS:
+            inside = inside[:0]  # so many can do with flips
+        flips = _cost(error + change, totals, by_share)
+        swaps = _cost(error + change[inside][:, None] + change[outside][None], totals, by_share)
         if min(flips.min(), swaps.min(initial=cost)) >= cost:
             return cost
         if flips.min() <= swaps.min(initial=cost):
@@ -240,10 +269,11 @@ def _descend(chosen: np.ndarray, counts: np.ndarray, target: np.ndarray) -> int:
             chosen[inside[first]], chosen[outside[second]] = False, True
 
 
-def _cost(error: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Squared errors of the class shares in (1e-4)^2, and 1000 for the square of missing frames."""
-    shares = 10_000 * error[..., 1:] // totals[1:]
-    return 1000 * error[..., 0] ** 2 + (shares**2).sum(-1)
+def _cost(error: np.ndarray, totals: np.ndarray, by_share: bool) -> np.ndarray:
+    """Squared errors of the class shares in (1e-4)^2, and of the frames, in shares or as such."""
+    shares = 10_000 * error // totals
+    frames = 10 * shares[..., 0] ** 2 if by_share else 1000 * error[..., 0] ** 2
+    return frames + (shares[..., 1:] ** 2).sum(-1)
 
 
 def _parse_drive(line: str) -> Drive:

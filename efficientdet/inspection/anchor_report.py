@@ -77,39 +77,47 @@ def best_row(rows: Sequence[AnchorRow]) -> AnchorRow:
 
 def _rows(objects: Objects, config: Config, size: str | int, fit: bool) -> Iterator[AnchorRow]:
     config = config.override({"image_size": size})
-    height, width = config.image_hw
 
     def make_anchors(scale: float, ratios: Sequence[float]) -> np.ndarray:
         changes = {"anchor_scale": scale, "aspect_ratios": list(ratios)}
         return Anchors(config.override(changes)).boxes
 
-    def row(config: Config, fitted: bool) -> AnchorRow:
-        measured = coverage.measure(objects, Anchors(config).boxes, config.image_hw)
-        shapes = AnchorShapes.of(config)
-        num_stock = len(shapes.matches(AnchorShapes.of(Config())))
-        return AnchorRow(
-            f"{width}x{height}",
-            _hparams(config),
-            fitted,
-            measured,
-            len(shapes),
-            num_stock,
-            len(objects),
-        )
-
-    yield row(config, fitted=False)
+    yield anchor_row(objects, config, fitted=False)
     if fit:
-        ratios = [
-            one if isinstance(one, float) else one[0] / one[1] for one in config.aspect_ratios
-        ]
-        scale, ratios = coverage.fit(objects, config.image_hw, make_anchors, ratios)
+        scale, ratios = coverage.fit(objects, config.image_hw, make_anchors, ratios_of(config))
         changes = {"anchor_scale": scale, "aspect_ratios": ratios}
-        yield row(config.override(changes), fitted=True)
+        yield anchor_row(objects, config.override(changes), fitted=True)
+
+
+def ratios_of(config: Config) -> list[float]:
+    """Width/height of each of `aspect_ratios`."""
+    return [one if isinstance(one, float) else one[0] / one[1] for one in config.aspect_ratios]
+
+
+def anchor_row(
+    objects: Objects, config: Config, fitted: bool, iou: np.ndarray | None = None
+) -> AnchorRow:
+    """What the anchors of `config` cover of N >= 1 objects; `iou`: the best of each, if known."""
+    height, width = config.image_hw
+    if iou is None:
+        boxes = coverage.letterbox(objects, config.image_hw)
+        iou = coverage.best_iou(boxes, Anchors(config).boxes)
+    shapes = AnchorShapes.of(config)
+    return AnchorRow(
+        f"{width}x{height}",
+        _hparams(config),
+        fitted,
+        coverage.summary(objects, iou, config.image_hw),
+        len(shapes),
+        len(shapes.matches(AnchorShapes.of(Config()))),
+        len(objects),
+    )
 
 
 def _hparams(config: Config) -> str:
     """`anchor_scale=2.0,aspect_ratios=1.0*2.0*0.5`."""
     values = {"anchor_scale": config.anchor_scale, "aspect_ratios": config.aspect_ratios}
+    values |= {"min_level": config.min_level} if config.min_level != Config().min_level else {}
     return ",".join(f"{key}={_typed(value)}" for key, value in values.items())
 
 

@@ -13,6 +13,8 @@ from efficientdet.inspection import figures as data_figures
 from efficientdet.inspection import sheets as data_sheets
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Report, by_kind
+from efficientdet.inspection.near_duplicates import MAX_BITS, NUM_BITS, WARN_SHARE, NearDuplicates
+from efficientdet.inspection.recommend import OBJECTIVE, Recommendation
 from efficientdet.visualize import html
 from efficientdet.wording import NBSP, counted
 
@@ -83,11 +85,19 @@ def facts(one: InspectedSet) -> dict[str, str]:
     return texts
 
 
-def write_html(path: Path, report: Report, anchors: Sequence[AnchorRow]) -> None:
+def write_html(
+    path: Path,
+    report: Report,
+    anchors: Sequence[AnchorRow],
+    alike: Sequence[NearDuplicates] = (),
+    choice: Recommendation | None = None,
+) -> None:
     """Writes the whole report as one page without a network.
 
     Args:
         anchors: of the set to train on.
+        alike: what other sets have in common with it.
+        choice: among the `anchors`, in their order, where one was asked for.
     """
     ids = report.class_ids
     drawn = [one for one in report.sets if len(one.statistics.objects)]
@@ -98,10 +108,15 @@ def write_html(path: Path, report: Report, anchors: Sequence[AnchorRow]) -> None
         sections=[_section(one, ids) for one in report.sets],
         legend=data_figures.legend(drawn, ids),
         plots=data_figures.plots(drawn, ids, report.label_map),
+        alike=[(one, data_sheets.pairs(one, ids)) for one in alike],
+        warn_share=WARN_SHARE,
+        bits=f"{MAX_BITS} of {NUM_BITS}",
         anchors=anchors,
         anchored=(report.training or report.sets[0]).path.name,
         fit_objects=FIT_OBJECTS,
         groups=anchor_groups(anchors) if anchors else [],
+        choice=choice,
+        objective=OBJECTIVE,
         best_hparams=best_row(anchors).typed if anchors else "",
     )
     with atomic_open(path) as file:

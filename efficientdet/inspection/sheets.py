@@ -11,6 +11,7 @@ from efficientdet.dataset.example import Record
 from efficientdet.dataset.image import ImageError, decode
 from efficientdet.dataset.statistics import Objects, in_kitti_order
 from efficientdet.inspection.checks import InspectedSet
+from efficientdet.inspection.near_duplicates import NearDuplicates
 from efficientdet.visualize.drawing import class_colour, draw_boxes, sheet
 from efficientdet.visualize.html import image_uri
 
@@ -53,6 +54,20 @@ def sheets(one: InspectedSet, class_ids: Mapping[str, int]) -> list[Sheet]:
     return result
 
 
+def pairs(alike: NearDuplicates, class_ids: Mapping[str, int]) -> str:
+    """Frames that look alike, those of the set to train on to the right; empty without any."""
+    sides = [(alike.second, "second"), (alike.first, "first")]
+    albums = {side: _Album(one, one.statistics.objects, class_ids) for one, side in sides}
+    pictures, captions = [], []
+    for pair in alike.examples():
+        for one, side in sides:
+            index = getattr(pair, side)
+            pictures.append(albums[side].drawn(index))
+            bits = f", {pair.bits} bits apart" if one is alike.first else ""
+            captions.append(f"{one.path.name}: {one.statistics.source_ids[index]}{bits}")
+    return image_uri(sheet(pictures, 2, captions)) if pictures else ""
+
+
 class _Album:
     """Reads single images of a set again, and draws their boxes."""
 
@@ -61,7 +76,7 @@ class _Album:
 
     def images(self, indices: Sequence[int]) -> str:
         """Whole images with all boxes, as a `data:` URI."""
-        pictures = [self._drawn(int(index)) for index in indices]
+        pictures = [self.drawn(int(index)) for index in indices]
         captions = [self._one.statistics.source_ids[index] for index in indices]
         return image_uri(sheet(pictures, 2, captions))
 
@@ -75,7 +90,8 @@ class _Album:
         ]
         return image_uri(sheet(pictures, 6, captions))
 
-    def _drawn(self, index: int) -> np.ndarray:
+    def drawn(self, index: int) -> np.ndarray:
+        """One whole image with all boxes, uint8 [H, W, 3]."""
         record = Record.parse(self._one.places[index].read())
         picture = Image.fromarray(_pixels(record))
         size = (_WIDTH, max(1, round(picture.height * _WIDTH / picture.width)))

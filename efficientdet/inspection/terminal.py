@@ -8,6 +8,8 @@ from rich.console import Console
 
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
+from efficientdet.inspection.near_duplicates import NearDuplicates
+from efficientdet.inspection.recommend import Recommendation
 from efficientdet.inspection.report import anchor_groups, class_table, facts
 from efficientdet.wording import NBSP, counted
 
@@ -31,6 +33,14 @@ def print_statistics(console: Console, one: InspectedSet, class_ids: Mapping[str
     for name, text in facts(one).items():
         _say(console, f"{name}: {text}", indent=2)
     console.print()
+
+
+def print_near_duplicates(console: Console, found: Sequence[NearDuplicates]) -> None:
+    """Prints how many frames of each set look like one to train on."""
+    for one in found:
+        _say(console, f"Near-duplicates: {one.text}.")
+    if found:
+        console.print()
 
 
 def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
@@ -64,6 +74,30 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
     _say(console, f"Fewest lost{aside}:")
     _say(console, f"--hparams={best_row(rows).typed}", indent=2)
     console.print()
+
+
+def print_recommendation(console: Console, found: Recommendation, text: str) -> None:
+    """Prints what was compared, the chosen one with a star, and the YAML.
+
+    Args:
+        text: `found.yaml(...)`.
+    """
+    _say(console, "Objects that no anchor covers (best IoU below 0.5), %", style="bold")
+    ones = found.candidates
+    covered = [one.row.coverage.missed for one in ones]
+    groups = anchor_groups([one.row for one in ones])
+    table = [
+        ["", *(one.row.input_size for one in ones)],
+        ["chosen", *("*" if one is found.chosen else "" for one in ones)],
+        ["anchor_scale", *(_number(one.config.anchor_scale) for one in ones)],
+        ["aspect_ratios", *("fitted" if one.row.fitted else "as before" for one in ones)],
+        ["min_level", *(one.config.min_level for one in ones)],
+        [f"GB of {found.batch_size} images", *(f"{one.num_bytes / 2**30:.1f}" for one in ones)],
+        *([name, *(f"{100 * missed[name]:.1f}" for missed in covered)] for name in groups),
+        ["weighted", *(f"{100 * one.lost:.1f}" for one in ones)],
+    ]
+    _print_table(console, table)
+    console.print(f"\n{text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_findings(
@@ -113,6 +147,10 @@ def _print_table(console: Console, rows: Sequence[Sequence[object]]) -> None:
             head = row[0] + " " * (widths[0] - cell_len(row[0]))  # 한글 takes four columns
             _say(console, (head + "".join(parts)).rstrip(), wrap=False)
         start = end
+
+
+def _number(scale: float | list[float]) -> str:
+    return "*".join(f"{one:g}" for one in (scale if isinstance(scale, list) else [scale]))
 
 
 def _cell(value: object) -> str:

@@ -35,9 +35,11 @@ def test_an_own_set_with_kitti_s_numbers_is_split_in_blocks(make_kitti):
     assert note == (
         "60 of 60 frames are no KITTI training frames (000000 is 100x40, KITTI's is 1224x370), "
         "their drives are not known: contiguous blocks of them validate, in the order of "
-        "their names"
+        "their names; --split=sequence keeps whole recordings apart, where --group_by tells them "
+        "apart"
     )
-    assert select_frames(root, Options(split="random")).notes == []
+    (note,) = select_frames(root, Options(split="random")).notes
+    assert note.startswith("--split=random: frames of one recording come to both sides")
     with pytest.raises(UserError, match="--split=chen lists frames of KITTI.*000000 is 100x40"):
         select_frames(root, Options(split="chen"))
 
@@ -52,7 +54,7 @@ def test_kitti_with_own_frames_beside_it(make_kitti):
     assert {frame.source_id for frame in selection.frames} - {*own} == before
     (note,) = selection.notes
     assert note.startswith("20 of 80 frames are no KITTI training frames (their names are not")
-    note, *_ = select_frames(root, Options(split="random", seed=1)).notes
+    *_, note = select_frames(root, Options(split="random", seed=1)).notes
     assert "validation frames come from a drive that is also in training" in note
 
 

@@ -13,6 +13,7 @@ from efficientdet.dataset.example import Annotation
 from efficientdet.dataset.kitti import parse_labels
 from efficientdet.dataset.statistics import Objects, Statistics
 from efficientdet.inspection import coverage
+from efficientdet.inspection.recommend import recommend
 from efficientdet.model.anchors import Anchors
 
 
@@ -132,6 +133,21 @@ def test_fitted_anchors_lose_less_and_keep_the_order_of_the_ratios(all_of_kitti)
     assert fitted.missed["all"] < 0.014  # better than anchor_scale=2 alone
     assert fitted.missed["Pedestrian"] < 0.05
     assert ratios[2] < ratios[0] < ratios[1]
+
+
+def test_the_recommendation_is_at_least_as_good_as_the_recipe_in_every_group(all_of_kitti):
+    """D0 in 6 GB, four images; the bytes are what `training.memory.estimate` says of it."""
+    stock = Config.for_model("efficientdet-d0")
+    found = recommend(all_of_kitti, stock, lambda _: (46.7e6, 2096.0), memory_gb=6, batch_size=4)
+    recipe = stock.override(parse_hparams("configs/kitti_d0.yaml"))
+    recipe_missed = coverage.measure(all_of_kitti, Anchors(recipe).boxes, recipe.image_hw).missed
+    chosen = found.chosen
+    assert chosen.pixels <= np.prod(recipe.image_hw)
+    # Of classes with 200 to 1,000 objects one object is 0.1 % to 0.5 %.
+    worse = {k: v for k, v in chosen.row.coverage.missed.items() if v > recipe_missed[k]}
+    assert worse == {}
+    assert chosen.row.coverage.missed["all"] < 0.7 * recipe_missed["all"]
+    assert chosen.row.num_stock == chosen.row.num_anchors == 9
 
 
 def test_ratios_are_weighted_means_of_their_clusters():
