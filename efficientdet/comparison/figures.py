@@ -152,6 +152,7 @@ def _plot(
                     markeredgecolor=colour,
                 )  # fmt: skip
         axes.set_xlabel(x)
+        axes.set_ylabel("precision" if x == "recall" else "")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=bottom, top=top)
         most = max(curve.x[-1] for curve in curves)

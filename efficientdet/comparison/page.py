@@ -17,7 +17,7 @@ from efficientdet.comparison.runs import StoredRun, defaults, skipped_updates
 from efficientdet.comparison.scores import JudgedRun, Scores, compared_metrics
 from efficientdet.evaluation.bootstrap import Interval
 from efficientdet.visualize.html import render
-from efficientdet.wording import NBSP, counted, duration
+from efficientdet.wording import NBSP, duration
 
 _ABSENT = "–"
 _MOST_STARTS = 10
@@ -95,7 +95,7 @@ def _summary(
                 "images an update": str(progress.batch_size or "") if progress else "",
                 "time in training": duration(progress.seconds) if progress else "",
                 "last loss": _last_loss(run),
-                "evaluations": counted(len(run.evaluations), "step"),
+                "evaluations": str(len(run.evaluations) or ""),
                 "shown here": f"step {step:,}" + ", the best" * is_best if step else "",
             }
         )
@@ -162,15 +162,13 @@ def _verdicts(runs: Sequence[StoredRun], scores: Scores) -> list[dict[str, str]]
             text = f"of {by}. How sure that is, is not known: there is no interval."
         else:
             span = f"95{NBSP}% interval {interval[0]:+.2f} to {interval[1]:+.2f}"
-            head, text = {
-                "ok": (f"{one.run.name} is better than {first.run.name}", "by {} points of {}, {}"),
-                "error": (
-                    f"{one.run.name} is worse than {first.run.name}",
-                    "by {} points of {}, {}",
-                ),
-                "": (f"{pair}: no difference can be told", "{} points of {}, {} with 0 in it"),
-            }[found["kind"]]
-            text = f"{text.format(f'{value:+.2f}', by, span)}."
+            words = {"ok": "is better than", "error": "is worse than"}.get(found["kind"])
+            if words:
+                head = f"{one.run.name} {words} {first.run.name}"
+                text = f"by {value:+.2f} points of {by}, {span}."
+            else:
+                head = f"{pair}: no difference can be told"
+                text = f"{value:+.2f} points of {by}, {span} with 0 in it."
         verdicts.append({"kind": found["kind"], "head": head, "text": text})
     return verdicts
 

@@ -145,7 +145,7 @@ class StoredRun:
         if end == "done" or (isinstance(epochs, int) and progress.epoch >= epochs):
             early = f", of {epochs}" if progress.epoch != epochs and of else ""
             return f"finished after {_epochs(progress.epoch)}{early}"
-        why = f": {end}" if end and end != "done" else ""
+        why = f" ({end})" if end and end != "done" else ""
         return f"stopped in epoch {progress.epoch + 1}{of}, at step {progress.step:,}{why}"
 
 
