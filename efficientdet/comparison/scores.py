@@ -188,7 +188,8 @@ def _records(
     for files in named:
         if files and all(Path(file).exists() for file in files):
             try:
-                return RecordSet.open(list(files), of_run=label_map)
+                pattern = files[0] if len(files) == 1 else list(files)
+                return RecordSet.open(pattern, of_run=label_map)
             except UserError as error:
                 notes.append(f"the validation records cannot be read: {error}")
     why = f"{named[0][0]} is not there any more" if named and named[0] else "no run names them"

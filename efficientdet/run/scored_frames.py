@@ -72,8 +72,9 @@ class ScoredFrames:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 about = json.loads(stored["about"].tobytes())
-                ends = np.cumsum(stored["counts"])[:-1]
-                parts = [np.split(stored[name], ends) for name in ("boxes", "scores", "classes")]
+                ends = np.cumsum(stored["counts"])  # the last part is what lies beyond: nothing
+                names = ("boxes", "scores", "classes")
+                parts = [np.split(stored[name], ends)[: len(ends)] for name in names]
             frames = [
                 FrameDetections(source_id, *arrays)
                 for source_id, *arrays in zip(about["source_ids"], *parts, strict=True)
