@@ -1,5 +1,6 @@
 """The page of one run, or of several side by side."""
 
+import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -164,10 +165,10 @@ def _verdicts(runs: Sequence[StoredRun], scores: Scores) -> list[dict[str, str]]
             span = f"95{NBSP}% interval {interval[0]:+.2f} to {interval[1]:+.2f}"
             words = {"ok": "is better than", "error": "is worse than"}.get(found["kind"])
             if words:
-                head = f"{one.run.name} {words} {first.run.name}"
-                text = f"by {value:+.2f} points of {by}, {span}."
+                head = f"{one.run.name} {words} {first.run.name}:"
+                text = f"{value:+.2f} points of {by}, {span}."
             else:
-                head = f"{pair}: no difference can be told"
+                head = f"{pair}: no difference can be told,"
                 text = f"{value:+.2f} points of {by}, {span} with 0 in it."
         verdicts.append({"kind": found["kind"], "head": head, "text": text})
     return verdicts
@@ -274,13 +275,17 @@ def _commands(run: StoredRun, judged: JudgedRun | None) -> dict[str, Any]:
             starts.append(_command(line) | {"time": line["time"]})
         elif line["kind"] == "end" and starts:
             starts[-1]["end"] = f"{line.get('how', '')} ({line['time']})"
+    shown = starts[-_MOST_STARTS:]
+    for before, one in reversed(list(itertools.pairwise(shown))):
+        if before["versions"] == one["versions"]:
+            one["versions"] = ""  # the same as above
     evaluation = None
     if judged and judged.command.get("argv"):
         one = _command(judged.command) | {"time": judged.date}
         evaluation = one if one["typed"] not in [start["typed"] for start in starts] else None
     return {
-        "starts": starts[-_MOST_STARTS:],
-        "num_earlier": max(0, len(starts) - _MOST_STARTS),
+        "starts": shown,
+        "num_earlier": len(starts) - len(shown),
         "evaluation": evaluation,
     }
 

@@ -68,7 +68,7 @@ class Scores:
     Attributes:
         records: None where no validation records were found; then nobody is judged.
         truths: the frames that every judged run has; `numbers`: their places in the records.
-        drawn: what the intervals resample, in words.
+        drawn: what the intervals resample, in words; empty: there are none.
         notes: in sentences.
     """
 
@@ -150,7 +150,8 @@ def judge(
         one = stored[run.name]
         told = (one.date, one.command) if isinstance(one, ScoredFrames) else ()
         judged.append(JudgedRun(run, checkpoint, result, samples, *told))
-    return Scores(records, frames, numbers, judged, bootstrap.resampled(groups), notes)
+    drawn = bootstrap.resampled(groups) if resamples else ""
+    return Scores(records, frames, numbers, judged, drawn, notes)
 
 
 def _stored(run: StoredRun, newest: bool, notes: list[str]) -> ScoredFrames | Path | None:
@@ -159,7 +160,9 @@ def _stored(run: StoredRun, newest: bool, notes: list[str]) -> ScoredFrames | Pa
     for file in (run.path / folder / scored_frames.FILE_NAME for folder in folders):
         if file.exists():
             try:
-                return ScoredFrames.read(file)
+                stored = ScoredFrames.read(file)
+                _require_own(run, stored.checkpoint)
+                return stored
             except UserError as error:
                 notes.append(str(error))
     older = run.path / "eval" / _JSON
@@ -242,9 +245,23 @@ def _older(
     file = path.with_name(thresholds.FILE_NAME)
     checkpoint = Thresholds.read(file).checkpoint if file.exists() else None
     step = checkpoint.step if checkpoint else None
+    if checkpoint:
+        _require_own(run, checkpoint)
     counts = [line.get("num_images") for line in run.history.evaluations if line["step"] == step]
     source_ids = [truth.source_id for truth in truths]
     return checkpoint, read_coco(path, source_ids[: counts[-1] if counts else None])
+
+
+def _require_own(run: StoredRun, checkpoint: Identity) -> None:
+    """Raises UserError where `--ckpt` brought another's weights into the folder `eval`.
+
+    The run may have been moved, and the checkpoint may be gone: it is known by its evaluation.
+    """
+    if checkpoint.step not in [line["step"] for line in run.history.evaluations]:
+        raise UserError(
+            f"{run.name}: the last evaluation was of {checkpoint}, which is none that it logged: "
+            "run --mode=eval again, without --ckpt"
+        )
 
 
 def _common(

@@ -73,7 +73,7 @@ def test_an_older_evaluation_is_read_from_what_it_left(tmp_path: Path) -> None:
     assert [one.run.name for one in scores_of(older, newer).judged] == ["older", "newer"]
 
 
-@pytest.mark.parametrize("case", ["records", "classes", "none", "gone", "part", "strange"])
+@pytest.mark.parametrize("case", ["records", "classes", "none", "gone", "part", "strange", "ckpt"])
 def test_what_does_not_compare_is_said(tmp_path: Path, case: str) -> None:
     records = write_frames(tmp_path / "val.record")
     a, b = write_run(tmp_path / "a", records, [1] * 6), tmp_path / "b"
@@ -95,6 +95,10 @@ def test_what_does_not_compare_is_said(tmp_path: Path, case: str) -> None:
     elif case == "part":
         write_run(b, records, [1] * 4, source_ids=IDS[:4])
         judged, note = ["a", "b"], "(a 6, b 4): compared are the 4 that all have"
+    elif case == "ckpt":
+        write_run(b, records, [1] * 6)
+        (b / "metrics.jsonl").write_text("")
+        note = "b: the last evaluation was of model.ckpt-8 (step 8), which is none that it logged"
     else:
         write_run(b, records, [1] * 6, is_older=True)
         (b / "eval/detections.json").write_text('[{"image_id": "of another"}]')
