@@ -20,7 +20,7 @@ FLOORS = (
     ("synthetic", "evaluation", "input", "checkpoint"),
     ("run", "visualize"),
     ("inspection", "inference"),
-    ("training",),
+    ("training", "comparison"),
     ("commands",),
     ("main", "predict"),
 )

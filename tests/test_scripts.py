@@ -21,7 +21,7 @@ esac
 """
 KNOBS = (
     *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
-    *("ZIPS", "TESTING", "IMAGES_SHA256", "LABELS_SHA256"),
+    *("ZIPS", "TESTING", "IMAGES_SHA256", "LABELS_SHA256", "OUTPUT", "BOOTSTRAP", "FRAMES"),
     *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT", "LOGDIR", "PORT"),
 )
 Run = Callable[..., tuple[list[str], list[str]]]
@@ -147,6 +147,17 @@ def test_what_is_set_is_passed_and_what_follows_is_added(run: Run):
     assert given["eval_batch_size"] == "5"
 
 
+def test_a_report_takes_its_records_from_the_runs_unless_told(run: Run):
+    _, (call,) = run("report.sh")
+    assert flags(call) == {
+        "model_dir": "./savedmodel/exp_kitti_d0", "output": "./compare.html", "bootstrap": "400",
+        "frames": "6",
+    }  # fmt: skip
+    _, (call,) = run("report.sh", "--newest", MODEL_DIR="a,b", RECORDS="there", OUTPUT="c.html")
+    assert call.startswith("-m efficientdet.commands.report --model_dir=a,b --output=c.html ")
+    assert call.endswith(" --val_file_pattern=there/val.record --newest")
+
+
 @pytest.mark.parametrize("script", ["train_and_eval.sh", "resume.sh"])
 def test_a_run_that_goes_on_keeps_what_it_had(run: Run, script):
     run("train_and_eval.sh", MODEL="efficientdet-d4", MODEL_DIR="run", CKPT="weights")
@@ -233,6 +244,7 @@ def test_the_quickstart_without_kitti_renders_a_set_and_takes_its_lists(run: Run
     [
         ("train_and_eval.sh", {"BATCH": "abc"}, "BATCH=abc: expected a whole number"),
         ("resume.sh", {"EPOCHS": "-1", "MODEL_DIR": "run"}, "EPOCHS=-1: expected a whole number"),
+        ("report.sh", {"FRAMES": "few"}, "FRAMES=few: expected a whole number"),
         ("eval.sh", {"EVAL_BATCH": "2.5"}, "EVAL_BATCH=2.5: expected a whole number"),
         ("eval.sh", {"MODEL": "d0"}, "MODEL=d0: say MODEL=efficientdet-d0"),
         (

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from efficientdet.comparison.page import to_html
+from efficientdet.comparison.runs import read_runs
+from efficientdet.comparison.scores import judge
 from efficientdet.synthetic.scenes import render_set
 
 # A rate of 0: every evaluation finds the same, and the second one is not better.
@@ -45,6 +48,19 @@ def _run(script: Path, *arguments: str, cwd: Path, fails: bool = False) -> str:
     )
     assert bool(done.returncode) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
+
+
+def test_the_run_can_be_shown_as_a_page(folder: Path) -> None:
+    """From what training and evaluation leave, without a word about where the records are."""
+    runs, _ = read_runs([str(folder / "run")])
+    scores = judge(runs, None, newest=False, resamples=3)
+    (one,) = scores.judged
+    assert one.step == 3 and scores.notes == []
+    logged = {line["step"]: line["AP"] for line in runs[0].evaluations}
+    assert one.result.metrics["AP"] == pytest.approx(logged[3], abs=1e-6)
+    text = to_html(runs, scores, [], num_frames=1)
+    assert "efficientdet/main.py --mode=train_and_eval" in text
+    assert "finished after 2 epochs, of 5" in text and "Nothing was given up." in text
 
 
 def test_heads_first_then_all_then_no_better_and_stopped(folder: Path) -> None:

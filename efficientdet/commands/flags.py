@@ -26,6 +26,7 @@ COMMANDS = (
     "python efficientdet/predict.py",
     "python -m efficientdet.commands.preview",
     "python -m efficientdet.commands.kitti_eval",
+    "python -m efficientdet.commands.report",
     "python -m efficientdet.commands.memory",
     "python -m efficientdet.commands.gpu_check",
     "python -m efficientdet.commands.synthetic",

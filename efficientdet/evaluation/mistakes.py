@@ -174,14 +174,21 @@ class Mistakes:
 
     def worst_frames(self, thresholds: dict[int, float], count: int = 20) -> list[FrameMistakes]:
         """The frames with most mistakes, the worst first; frames without any are left out."""
-        missed = np.flatnonzero(self._missed(thresholds))
-        shown = self._shown(thresholds)
-        totals = np.bincount(self._truths.frame[missed], minlength=len(self._source_ids))
-        totals += np.bincount(
-            self._detections.frame[shown & self._wrong], minlength=len(self._source_ids)
-        )
+        totals = self.counts(thresholds)
         worst = np.argsort(-totals, kind="stable")[:count]
-        return [self._frame(int(i), missed, shown) for i in worst if totals[i]]
+        return self.frames([int(i) for i in worst if totals[i]], thresholds)
+
+    def counts(self, thresholds: dict[int, float]) -> np.ndarray:
+        """int [F]: missed objects and false detections of each frame."""
+        num_frames = len(self._source_ids)
+        false = self._shown(thresholds) & self._wrong
+        missed = np.bincount(self._truths.frame[self._missed(thresholds)], minlength=num_frames)
+        return missed + np.bincount(self._detections.frame[false], minlength=num_frames)
+
+    def frames(self, numbers: Sequence[int], thresholds: dict[int, float]) -> list[FrameMistakes]:
+        """The mistakes in each of these frames, by their place among the truths."""
+        missed, shown = np.flatnonzero(self._missed(thresholds)), self._shown(thresholds)
+        return [self._frame(number, missed, shown) for number in numbers]
 
     def _frame(self, frame: int, missed: np.ndarray, shown: np.ndarray) -> FrameMistakes:
         boxes = self._detections

@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.file_names import file_name
 from efficientdet.dataset.label_map import LabelMap
+from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 
 # What a 2D detector does not know, as KITTI's readme wants it: truncated, occluded and alpha before
@@ -53,15 +54,10 @@ def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
     too (`7` and `07`); `category_id` is the class id of the label map.
     """
     detections = list(detections)
-    numbers = Counter(_number(frame.source_id) for frame in detections)
-
-    def image_id(source_id: str) -> int | str:
-        number = _number(source_id)
-        return source_id if number is None or numbers[number] > 1 else number
-
+    image_ids = _image_ids([frame.source_id for frame in detections])
     rows = [
         {
-            "image_id": image_id(frame.source_id),
+            "image_id": image_ids[frame.source_id],
             "category_id": int(class_id),
             "bbox": [round(float(value), 4) for value in (left, top, right - left, bottom - top)],
             "score": float(score),
@@ -73,6 +69,33 @@ def write_coco(path: Path, detections: Iterable[FrameDetections]) -> None:
     ]
     with atomic_open(path) as file:
         json.dump(rows, file)
+
+
+def read_coco(path: Path, source_ids: Sequence[str]) -> list[FrameDetections]:
+    """What `write_coco` wrote of these frames, one entry for each; boxes are rounded there.
+
+    Raises:
+        UserError: another file, or one of other frames.
+    """
+    frames = {image_id: source_id for source_id, image_id in _image_ids(source_ids).items()}
+    rows: dict[str, list] = {source_id: [] for source_id in source_ids}
+    try:
+        for row in json.loads(path.read_text(encoding="utf-8")):
+            left, top, width, height = row["bbox"]
+            box = (left, top, left + width, top + height)
+            rows[frames[row["image_id"]]].append((box, row["score"], row["category_id"]))
+        return [
+            FrameDetections(source_id, *(zip(*of_frame, strict=True) if of_frame else ()))
+            for source_id, of_frame in rows.items()
+        ]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: not the detections of these frames ({error!r})") from None
+
+
+def _image_ids(source_ids: Sequence[str]) -> dict[str, int | str]:
+    numbers = Counter(map(_number, source_ids))
+    known = {source_id: _number(source_id) for source_id in source_ids}
+    return {s: s if n is None or numbers[n] > 1 else n for s, n in known.items()}
 
 
 def _number(source_id: str) -> int | None:

@@ -28,11 +28,12 @@ from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
 from efficientdet.progress import track
-from efficientdet.run import thresholds
+from efficientdet.run import journal, record_prints, scored_frames, thresholds
 from efficientdet.run.curve import is_own
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.history import History
 from efficientdet.run.lock import writing_alone
+from efficientdet.run.scored_frames import ScoredFrames
 from efficientdet.run.thresholds import Thresholds
 from efficientdet.visualize import curves, eval_report
 from efficientdet.visualize.detections import comparison_keys, draw_detections, draw_truth
@@ -118,6 +119,8 @@ class Validator:
         self._num_batches = math.ceil(len(self.truths) / batch_size)
         self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}
         self._split = records.manifest.split if records.manifest else "unknown"
+        self._prints = record_prints.fingerprint(records)  # now: they may be replaced meanwhile
+        self._files = [str(file.resolve()) for file in records.files]
 
     @property
     def metric_names(self) -> list[str]:
@@ -169,7 +172,7 @@ class Validator:
     def write(
         self, evaluated: Evaluated, folder: Path, checkpoint: Identity, history: History
     ) -> None:
-        """Writes `report.html`, `results/*.txt`, `detections.json`, `thresholds.json`, pictures.
+        """Writes report, pictures, thresholds, and the detections: as KITTI, COCO, and compact.
 
         Args:
             checkpoint: which was judged; report and thresholds name it.
@@ -178,6 +181,17 @@ class Validator:
         result = evaluated.result
         write_kitti(folder / "results", evaluated.detections, self.label_map)
         write_coco(folder / "detections.json", evaluated.detections)
+        now = datetime.now().astimezone()
+        stored = ScoredFrames(
+            evaluated.detections,
+            self.label_map,
+            checkpoint,
+            self._prints,
+            self._files,
+            now.isoformat(timespec="seconds"),
+            journal.this_command(),
+        )
+        stored.write(folder / scored_frames.FILE_NAME)
         names = self.label_map.names
         scores = {names[i]: score for i, score in result.score_thresholds.items()}
         Thresholds(scores, checkpoint).write(folder / thresholds.FILE_NAME)
@@ -189,7 +203,7 @@ class Validator:
             checkpoint.name,
             checkpoint.step,
             self._split,
-            date=datetime.now().astimezone(),
+            date=now,
             best_metric=self._config.best_metric,
             training=history.training,
             evaluations=history.evaluations,
@@ -235,7 +249,8 @@ class EpochEvaluation:
         self._validator, self._folder, self._verbose = validator, folder, verbose
         self._unseen: Evaluated | None = None
         self.num_images = len(validator.truths)
-        self.kept = (folder / REPORT, folder / thresholds.FILE_NAME)
+        names = (REPORT, thresholds.FILE_NAME, scored_frames.FILE_NAME)
+        self.kept = tuple(folder / name for name in names)
 
     def __call__(self, detector: Detector, checkpoint: str | Path) -> Evaluated:
         """Evaluates `detector`, which has the weights of `checkpoint`."""

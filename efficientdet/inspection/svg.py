@@ -21,11 +21,11 @@ _STYLE = {
 }
 
 
-def inline(paint: Callable[[Axes], None], height: float = 2.7) -> Markup:
-    """An <svg> as wide as its place, of what `paint` draws; `height` in inches, to 5.4 of width."""
+def inline(paint: Callable[[Axes], None], height: float = 2.7, width: float = 5.4) -> Markup:
+    """An <svg> as wide as its place, of what `paint` draws; `height`, `width` in inches."""
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's font has it
-        figure = Figure(figsize=(5.4, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")
         axes.spines[["top", "right"]].set_visible(False)

@@ -30,14 +30,7 @@ class MetricsLog:
         }
         epoch = None if epoch is None else round(epoch, 4)
         record = {"kind": kind, "step": step, "epoch": epoch, **finite}
-        line = (json.dumps(record) + "\n").encode()
-        with self.path.open("ab", buffering=0) as file:  # one write: two processes mix no lines
-            try:
-                written = file.write(line)
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(self.path)) from None
-        if written < len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        append_line(self.path, record)
 
     def read(self, kind: str | None = None) -> list[Record]:
         """All lines, or those of one kind; what is no line of this log is left out."""
@@ -67,6 +60,22 @@ class MetricsLog:
             return []
         text = self.path.read_text(encoding="utf-8", errors="replace")
         return [(line, _record(line)) for line in text.splitlines(keepends=True)]
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds `record` to a file as one line of JSON.
+
+    Raises:
+        OSError: names the file, also on a full disk.
+    """
+    line = (json.dumps(record) + "\n").encode()
+    with path.open("ab", buffering=0) as file:  # one write: two processes mix no lines
+        try:
+            written = file.write(line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+    if written < len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _record(line: str) -> Record | None:

@@ -36,14 +36,13 @@ def fingerprint(records: RecordSet) -> Prints:
 def tell_changes(model_dir: Path, sets: Mapping[str, RecordSet | None]) -> None:
     """Says of each of `sets` (`train`, `val`) that is not what the run had at its last start."""
     path = model_dir / FILE_NAME
-    stored = _read(path)
+    stored = read(model_dir)
     if path.exists() and not stored:
         logger.warning(f"{path}: not readable, so the records are not compared with it")
     for role, records in sets.items():
         if records is None or role not in stored:
             continue
-        pairs = itertools.zip_longest(stored[role], fingerprint(records))
-        changed = [pair for pair in pairs if not _is_same(*pair)]
+        changed = _changes(stored[role], fingerprint(records))
         if changed:
             before, now = map(_told, changed[0])
             logger.warning(
@@ -56,14 +55,16 @@ def write(model_dir: Path, sets: Mapping[str, RecordSet | None]) -> None:
     """Stores the fingerprints of `sets`; what this start does not use stays as it was."""
     path = model_dir / FILE_NAME
     prints = {role: fingerprint(records) for role, records in sets.items() if records}
-    stored = _read(path)
+    stored = read(model_dir)
     if stored | prints != stored:
         with atomic_open(path) as file:
             json.dump(stored | prints, file, indent=1)
             file.write("\n")
 
 
-def _read(path: Path) -> dict[str, Prints]:
+def read(model_dir: Path) -> dict[str, Prints]:
+    """The stored fingerprints by role; empty where there are none that can be read."""
+    path = model_dir / FILE_NAME
     if not path.exists():
         return {}
     try:
@@ -73,6 +74,16 @@ def _read(path: Path) -> dict[str, Prints]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     return stored
+
+
+def is_same(before: Prints, now: Prints) -> bool:
+    """Whether both are of the same files, as far as can be known."""
+    return not _changes(before, now)
+
+
+def _changes(before: Prints, now: Prints) -> list[tuple[Print | None, Print | None]]:
+    pairs = itertools.zip_longest(before, now)
+    return [pair for pair in pairs if not _is_same(*pair)]
 
 
 def _is_same(before: Print | None, now: Print | None) -> bool:

@@ -25,7 +25,7 @@ from efficientdet.inference.validation import EpochEvaluation, Validator, check_
 from efficientdet.input.pipeline import InputPipeline
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.freeze import FreezeReport
-from efficientdet.run import record_prints
+from efficientdet.run import journal, record_prints
 from efficientdet.run.callbacks import MetricsFile, TensorBoard
 from efficientdet.run.checkpoints import CheckpointManager
 from efficientdet.run.directory import RunDirectory
@@ -73,7 +73,9 @@ def train(options: TrainOptions) -> None:
         directory.remove_stale()
         run = open_run(options)
         trainer = build_trainer(options, run)
-        trainer.fit()
+        files = {"train": run.records.files, "val": run.validation.files if run.validation else []}
+        with journal.start(directory.path, files):
+            trainer.fit()
     if best := Scoreboard(run.checkpoints, run.config.best_metric).best_line():
         logger.info(best)
     progress = trainer.progress
@@ -136,9 +138,7 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     """Model, step, plan and input, brought to where the run stopped or to its initial weights."""
     config, folder, records = run.config, run.directory.path, run.records
     with console.status("building the network"):
-        engine = TrainingEngine(
-            config, changed=lambda changed: run.directory.write(changed, run.label_map)
-        )
+        engine = TrainingEngine(config, changed=lambda changed: _write_down(changed, run))
     batch_size = run.batch_size or engine.largest_batch(
         *config.image_hw, records.max_objects, multiple_of=run.batch_unit,
         at_most=records.num_examples,
@@ -185,6 +185,14 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
             logger.info(slow)
     console.print(_freeze_table(engine.freeze_report))
     return trainer
+
+
+def _write_down(changed: Config, run: OpenedRun) -> None:
+    """Stores the config that a lack of memory changed, and that it did."""
+    before = flatten(run.directory.config(None, {}, run.label_map).to_dict())
+    changes = {k: v for k, v in flatten(changed.to_dict()).items() if v != before[k]}
+    run.directory.write(changed, run.label_map)
+    journal.write(run.directory.path, "memory", {"changes": changes})
 
 
 def _open_records(

@@ -109,7 +109,7 @@ def _draw(
     for label, name in plot.training.items():
         steps, values = _series(training, name)
         if len(steps):
-            smooth = _running_mean(values)
+            smooth = running_mean(values)
             place.plot(steps, values, color="#1668a8", alpha=0.25, linewidth=0.8)
             place.plot(steps, smooth, color="#1668a8", linewidth=1.6, label=label)
     colours = ["#d1601f", "#2b7a4b", "#7a4fa3", "#b8860b", "#c2356d", "#3a7ca5", "#555555"]
@@ -144,7 +144,7 @@ def _series(lines: Sequence[Line], name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(steps, float), np.array(values, float)
 
 
-def _running_mean(values: np.ndarray) -> np.ndarray:
+def running_mean(values: np.ndarray) -> np.ndarray:
     """The mean of each value and those just before it."""
     window = max(1, len(values) // _SMOOTH_SHARE)
     sums = np.cumsum(np.concatenate([np.zeros(1), values]))

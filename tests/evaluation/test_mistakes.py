@@ -65,6 +65,8 @@ def test_worst_frames(mistakes):
     np.testing.assert_array_equal(frames[0].false, [[300, 0, 400, 50]])
     np.testing.assert_array_equal(frames[0].found, [[0, 0, 100, 50]])
     assert len(mistakes.worst_frames({1: 0.75}, count=1)) == 1
+    counts = mistakes.counts({1: 0.75})
+    assert sorted(counts[counts > 0]) == sorted(frame.count for frame in frames)
     assert [f.source_id for f in mistakes.worst_frames({1: 0.7})] == ["000000"]
 
 

@@ -105,3 +105,21 @@ def test_a_number_that_two_frames_share_names_neither(make_detections, tmp_path)
     results.write_coco(tmp_path / "found.json", frames)
     rows = json.loads((tmp_path / "found.json").read_text())
     assert [row["image_id"] for row in rows] == ["7", "000007", 8, "٩", "9" * 30]
+
+
+def test_what_was_written_for_coco_is_read_back(tmp_path):
+    frames = [
+        FrameDetections("000007", np.array([[1.25, 2, 3, 4]]), np.array([0.5]), np.array([2])),
+        FrameDetections("7", np.array([[1, 2, 30, 40]]), np.array([0.25]), np.array([1])),
+        FrameDetections("empty"),
+    ]
+    path = tmp_path / "found.json"
+    results.write_coco(path, frames)
+    ids = [frame.source_id for frame in frames]
+    for one, other in zip(results.read_coco(path, ids), frames, strict=True):
+        assert one.source_id == other.source_id
+        assert np.allclose(one.boxes, other.boxes) and np.array_equal(one.classes, other.classes)
+    for text in ("[", "{}", '[{"image_id": 8}]', '[{"image_id": [], "bbox": [0, 0, 1, 1]}]'):
+        path.write_text(text if text != "{}" else '{"a": 1}')
+        with pytest.raises(UserError, match=r"found\.json: not the detections of these frames"):
+            results.read_coco(path, ids)

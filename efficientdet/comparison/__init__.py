@@ -1,0 +1,1 @@
+"""Several runs held against each other: configs, curves, detections on the same frames."""
