@@ -1,1 +1,1 @@
-"""A trained run -> files for other programs: SavedModel, TFLite, ONNX, each run again by its own."""
+"""A trained run -> SavedModel, TFLite and ONNX, each run again by its own runtime."""

@@ -1,4 +1,4 @@
-"""The graph as a SavedModel: one signature, images of any size, what it says of itself in assets/."""
+"""The graph as a SavedModel: images of any size, what it says of itself in assets/."""
 
 import tempfile
 from pathlib import Path

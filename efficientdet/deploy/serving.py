@@ -33,7 +33,7 @@ class Serving:
     def __init__(self, model: keras.Model, config: Config, nms: bool = True):
         fold(model)
         self._model, self.config, self._nms = model, with_evaluation_nms(config), nms
-        self._anchors = Anchors(config).boxes
+        self.anchors = Anchors(config).boxes
 
     def detect(self, images: tf.Tensor) -> Outputs:
         """Detections in images of one size.
@@ -59,11 +59,11 @@ class Serving:
     ) -> Outputs:
         """What `detect` returns, from what `network` does; `scale` [N, 2] as `image_scale`."""
         if self._nms:
-            found = postprocess(classes, boxes, self._anchors, scale, config=self.config)
+            found = postprocess(classes, boxes, self.anchors, scale, config=self.config)
             names = ("boxes", "scores", "classes", "count")
             return dict(zip(names, found, strict=True))
         logits, codes = flat_outputs(classes, boxes, self.config)
-        decoded = decode(codes, tf.constant(self._anchors))
+        decoded = decode(codes, tf.constant(self.anchors))
         return {"boxes": to_original(decoded, scale), "scores": tf.sigmoid(logits)}
 
 

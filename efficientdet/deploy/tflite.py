@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from efficientdet.atomic import atomic_open
-from efficientdet.deploy import tflite_join, tflite_metadata
+from efficientdet.deploy import tflite_join, tflite_metadata, tflite_nms
 from efficientdet.deploy.serving import Outputs, Serving, trace
 from efficientdet.inference.export_info import ExportInfo
 
@@ -49,13 +49,15 @@ def write(
         converter.inference_input_type = tf.uint8
     network_file = converter.convert()
     shapes = traced.function.structured_outputs
-    joined = tflite_join.join(network_file, _after(serving, shapes), tflite_metadata.OUTPUTS)
+    joined = tflite_join.join(
+        network_file, _after(serving, shapes, info.nms), tflite_metadata.OUTPUTS
+    )
     content = tflite_metadata.packed(joined, info, is_float=precision != "int8")
     with atomic_open(target, "wb") as file:
         file.write(content)
 
 
-def _after(serving: Serving, raw: Outputs) -> bytes:
+def _after(serving: Serving, raw: Outputs, nms: bool) -> bytes:
     """The rest of the graph, always in float32: the network's outputs -> what comes out."""
     names = sorted(raw)
     specs = [tf.TensorSpec(raw[name].shape, tf.float32, name=name) for name in names]
@@ -63,11 +65,8 @@ def _after(serving: Serving, raw: Outputs) -> bytes:
 
     def after(*values: tf.Tensor) -> Outputs:
         half = len(values) // 2
-        outputs = serving.outputs(list(values[:half]), list(values[half:]), 1 / sides)
-        if "count" in outputs:  # as TFLite_Detection_PostProcess has them
-            outputs["classes"] = tf.cast(tf.maximum(outputs["classes"] - 1, 0), tf.float32)
-            outputs["count"] = tf.cast(outputs["count"], tf.float32)
-        return outputs
+        raw = list(values[:half]), list(values[half:])
+        return tflite_nms.detect(serving, *raw, sides) if nms else serving.outputs(*raw, 1 / sides)
 
     traced = trace(after, *specs)
     return tf.lite.TFLiteConverter.from_concrete_functions(

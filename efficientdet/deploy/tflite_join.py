@@ -1,33 +1,25 @@
 """Two TFLite files as one: the outputs of the first are the inputs of the second, by name."""
 
-from typing import Any
-
 from efficientdet.inference.exported import require_package
-
-_BODIES = ("condSubgraphIndex", "bodySubgraphIndex", "thenSubgraphIndex", "elseSubgraphIndex")
 
 
 def join(first: bytes, second: bytes, output_names: tuple[str, ...]) -> bytes:
     """The joined file, with one signature of the first's inputs and the second's outputs.
 
     Args:
-        first, second: of one signature each.
+        first, second: of one graph and one signature each.
         output_names: the order in which those of the second's outputs that it has come out.
     """
     tools = require_package("ai_edge_litert.tools.flatbuffer_utils", "--format=tflite")
     model, added = map(tools.read_model_from_bytearray, (bytearray(first), bytearray(second)))
-    num_codes, num_graphs = len(model.operatorCodes), len(model.subgraphs)
-    for graph in added.subgraphs:
-        for tensor in graph.tensors:
-            tensor.buffer += len(model.buffers)
-        for operator in graph.operators:
-            operator.opcodeIndex += num_codes
-            _shift_bodies(operator.builtinOptions, num_graphs - 1)
+    (main,), (tail,) = model.subgraphs, added.subgraphs
+    for tensor in tail.tensors:
+        tensor.buffer += len(model.buffers)
+    for operator in tail.operators:
+        operator.opcodeIndex += len(model.operatorCodes)
     model.operatorCodes += added.operatorCodes
     model.buffers += added.buffers
-    model.subgraphs += added.subgraphs[1:]
 
-    main, tail = model.subgraphs[0], added.subgraphs[0]
     made = {item.name: item.tensorIndex for item in model.signatureDefs[0].outputs}
     numbers = {index: index + len(main.tensors) for index in range(len(tail.tensors))}
     for item in added.signatureDefs[0].inputs:
@@ -46,10 +38,3 @@ def join(first: bytes, second: bytes, output_names: tuple[str, ...]) -> bytes:
     model.signatureDefs[0].outputs = ordered
     model.metadata = None  # of the converter, about its own buffers
     return bytes(tools.convert_object_to_bytearray(model))
-
-
-def _shift_bodies(options: Any, by: int) -> None:
-    """Loops name their graphs by number; the second's first graph is no graph of its own now."""
-    for name in _BODIES:
-        if hasattr(options, name):
-            setattr(options, name, getattr(options, name) + by)

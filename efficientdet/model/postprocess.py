@@ -44,13 +44,9 @@ def postprocess(
         mode: `per_class` suppresses within a class and leaves boxes as they are; `global`
             suppresses whatever the class, and clips to the input in the end. As AutoML has them.
     """
-    logits, codes = flat_outputs(cls_outputs, box_outputs, config)
-    logits, classes, codes, anchors = _candidates(
-        logits, codes, ops.convert_to_tensor(anchors), config.nms_configs.max_nms_inputs
-    )
-    boxes = decode(codes, anchors)
+    boxes, scores, classes = candidates(cls_outputs, box_outputs, anchors, config=config)
     groups = classes if mode == "per_class" else ops.zeros_like(classes)
-    found = _detections(boxes, ops.sigmoid(logits), classes, groups, config)
+    found = _detections(boxes, scores, classes, groups, config)
     boxes = found.boxes
     if mode == "global":
         boxes = ops.clip(boxes, 0.0, ops.cast(config.image_hw * 2, "float32"))
@@ -71,6 +67,21 @@ def select(boxes: Tensor, scores: Tensor, *, config: Config) -> Detections:
         scores, boxes, boxes[0], config.nms_configs.max_nms_inputs
     )
     return _detections(boxes, scores, classes, classes, config)
+
+
+def candidates(
+    cls_outputs: list[Tensor], box_outputs: list[Tensor], anchors: Tensor, *, config: Config
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What NMS chooses from, best first where `max_nms_inputs` says how many.
+
+    Returns:
+        boxes float32 [B, N, 4] in input pixels, scores float32 [B, N], classes int32 [B, N] from 0.
+    """
+    logits, codes = flat_outputs(cls_outputs, box_outputs, config)
+    logits, classes, codes, anchors = _candidates(
+        logits, codes, ops.convert_to_tensor(anchors), config.nms_configs.max_nms_inputs
+    )
+    return decode(codes, anchors), ops.sigmoid(logits), classes
 
 
 def flat_outputs(
@@ -122,6 +133,11 @@ def _candidates(
     return best, index % num_classes, codes, ops.take(anchors, rows, axis=0)
 
 
+def least_score(nms: NmsConfig) -> float:
+    """A detection's score is above it."""
+    return nms.score_thresh or (0.001 if nms.method == "gaussian" else -math.inf)
+
+
 def _suppress(
     boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsConfig
 ) -> tuple[Tensor, Tensor]:
@@ -139,8 +155,7 @@ def _suppress(
     Returns:
         Rows of the detections int32 [B, D], best first, -1 for none; their scores, 0 for none.
     """
-    soft = nms.method == "gaussian"
-    threshold = nms.score_thresh or (0.001 if soft else -math.inf)
+    soft, threshold = nms.method == "gaussian", least_score(nms)
     ymin, xmin, ymax, xmax = (boxes[..., side] for side in range(4))
     area = (ymax - ymin) * (xmax - xmin)
     columns = ops.arange(boxes.shape[1], dtype="int32")
