@@ -4,7 +4,10 @@ import logging
 import os
 import signal
 import stat
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +48,20 @@ def log_to_console() -> None:
     logger.setLevel(logging.INFO)
     logger.handlers = [ConsoleHandler()]
     logger.propagate = False
+
+
+@contextmanager
+def without_native_stderr() -> Iterator[None]:
+    """Inside it, what C++ writes to stderr goes nowhere: libraries that chat and have no switch."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def drop_lost_terminal() -> None:

@@ -205,7 +205,7 @@ def to_frames(found: Any, batch: Batch) -> list[FrameDetections]:
         limits = np.array([width, height, width, height], np.float64) - 1
         frames.append(
             FrameDetections(
-                _text(batch["source_id"][i]),
+                text_of(batch["source_id"][i]),
                 np.clip(boxes[i, :n][:, [1, 0, 3, 2]], 0, limits),  # network order -> KITTI order
                 scores[i, :n],
                 classes[i, :n],
@@ -214,5 +214,6 @@ def to_frames(found: Any, batch: Batch) -> list[FrameDetections]:
     return frames
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A source_id of a batch as text."""
     return value.decode() if isinstance(value, bytes) else str(value)

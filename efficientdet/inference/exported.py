@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientdet.console import without_native_stderr
 from efficientdet.errors import UserError, one_line
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.inference.detector import to_frames, with_evaluation_nms
@@ -124,8 +125,9 @@ class TfliteFile(ExportedDetector):
             raise _foreign(path) from None
         super().__init__(path, ExportInfo.parse(text, str(path)))
         try:
-            self._interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with without_native_stderr():
+                self._interpreter = runtime.Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
             self._detect = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise _damaged(path, error) from None
