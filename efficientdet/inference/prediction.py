@@ -4,20 +4,22 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
+from efficientdet.config import Config
 from efficientdet.dataset.file_names import MAX_BYTES
 from efficientdet.dataset.label_map import LabelMap
-from efficientdet.errors import UserError
+from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_frame
-from efficientdet.inference.detector import load_detector
+from efficientdet.inference.detector import Detector, load_detector
+from efficientdet.inference.exported import ExportedDetector, open_export
 from efficientdet.input.images import RecordImage, find_images, image_batches
 from efficientdet.progress import track
 from efficientdet.run.checkpoints import checkpoint_of
@@ -42,9 +44,10 @@ class PredictOptions:
         images: see `find_images`.
         min_score: boxes from this score on are drawn; None: by class, the best F1 of this
             checkpoint's evaluation.
+        export: a file of export.py instead of a checkpoint.
     """
 
-    model_dir: str
+    model_dir: str | None
     images: str
     model_name: str | None = None
     hparams: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class PredictOptions:
     min_score: float | None = None
     max_images: int | None = None
     batch_size: int = 4
+    export: str | None = None
 
 
 def predict(options: PredictOptions) -> None:
@@ -67,19 +71,16 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: before the first image; or at the end, where some could not be read.
     """
-    run = RunDirectory(options.model_dir)
-    path = options.ckpt or _of_run(run.path, options.which)
-    require(str(path))  # before anything slow
+    chosen = _of_export(options) if options.export else _of_checkpoint(options)
     images = find_images(options.images, options.image_list)[: options.max_images]
     folder = Path(options.output_dir)
     _require_names(images, folder)
-    label_map = run.label_map(None)
-    config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
+    label_map, config = chosen.label_map, chosen.config()
     require_writable(folder)
     for place in (folder, folder / "results"):
         remove_stale(place)
-    detector = load_detector(config, path, label_map, options.ckpt_classes)
-    thresholds = _thresholds(path, run, label_map, options.min_score)
+    detector = chosen.load(config)
+    thresholds = chosen.thresholds()
     found: list[FrameDetections] = []
     drawn = Counter()
     unreadable: list[str] = []
@@ -107,6 +108,45 @@ def predict(options: PredictOptions) -> None:
             f"{len(unreadable)} of {len(images)} images could not be read and have no results, "
             f"first {unreadable[0]}"
         )
+
+
+class _Chosen(NamedTuple):
+    """What detects: a run's checkpoint, or an exported file."""
+
+    label_map: LabelMap
+    config: Callable[[], Config]
+    load: Callable[[Config], Detector | ExportedDetector]
+    thresholds: Callable[[], dict[int, float]]
+
+
+def _of_checkpoint(options: PredictOptions) -> _Chosen:
+    run = RunDirectory(options.model_dir)
+    path = options.ckpt or _of_run(run.path, options.which)
+    require(str(path))  # before anything slow
+    label_map = run.label_map(None)
+    return _Chosen(
+        label_map,
+        lambda: run.config(options.model_name, options.hparams, label_map, options.ckpt),
+        lambda config: load_detector(config, path, label_map, options.ckpt_classes),
+        lambda: _thresholds(path, run, label_map, options.min_score),
+    )
+
+
+def _of_export(options: PredictOptions) -> _Chosen:
+    """A file has its own size, NMS and thresholds.
+
+    Raises:
+        UserError: it cannot be read, or `hparams` would change it.
+    """
+    if options.hparams:
+        raise UsageError(f"{options.export} is as it was exported: leave out --hparams")
+    detector = open_export(options.export)
+    names, info = detector.info.label_map.names, detector.info
+    logger.info(f"{options.export}: {info.config.name}, made of {info.checkpoint}")
+    scores = {i: info.thresholds.get(name, DEFAULT) for i, name in names.items()}
+    if options.min_score is not None:
+        scores = dict.fromkeys(names, options.min_score)
+    return _Chosen(info.label_map, lambda: info.config, lambda _: detector, lambda: scores)
 
 
 def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:
