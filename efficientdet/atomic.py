@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _OWNER = re.compile(r"\..*\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d{1,9})\.tmp")
+_OLD = ".old"  # a folder that was to be replaced
 _swept: set[Path] = set()  # folders that this process has looked through
 
 
@@ -55,6 +58,45 @@ def atomic_open(target: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     with atomic_path(target) as temporary, temporary.open(mode, **text) as file:
         yield file
+
+
+@contextmanager
+def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary folder beside `target`; on success it takes the place of what is there.
+
+    No system renames a folder over another that has files: the old one is set aside first. Whoever
+    is killed between the two renames leaves no `target`; the next one puts the old folder back.
+    """
+    target = Path(os.path.realpath(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    restore_folder(target)
+    temporary = temporary_beside(target)
+    aside = temporary.with_suffix(_OLD)
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(aside)
+        temporary.rename(target)
+    finally:
+        if aside.exists() and not target.exists():
+            aside.rename(target)
+        for left in (temporary, aside):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def restore_folder(target: Path) -> None:
+    """Puts back, or removes, what processes that are dead left beside `target` in `atomic_folder`.
+
+    Temporary folders go; one that was set aside comes back where `target` is missing.
+    """
+    for path in sorted(target.parent.glob(f".{glob.escape(target.name)}.*")):
+        owner = _OWNER.fullmatch(path.with_suffix(".tmp").name)
+        if path.is_dir() and owner and owner["host"] == _host() and _is_dead(int(owner["pid"])):
+            if path.suffix == _OLD and not target.exists():
+                path.rename(target)
+            elif path.suffix in (_OLD, ".tmp"):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def temporary_beside(target: Path) -> Path:

@@ -1,7 +1,12 @@
 """The terminal: one console, so that no line, table or progress bar tears another."""
 
 import logging
+import os
+import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
@@ -37,3 +42,17 @@ def log_to_console() -> None:
     logger.setLevel(logging.INFO)
     logger.handlers = [ConsoleHandler()]
     logger.propagate = False
+
+
+@contextmanager
+def without_native_stderr() -> Iterator[None]:
+    """Inside it, what C++ writes to stderr goes nowhere: libraries that chat and have no switch."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

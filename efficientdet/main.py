@@ -28,6 +28,7 @@ from efficientdet.commands import runner  # isort: skip (says what is not instal
 from absl import flags
 
 from efficientdet import automl_names
+from efficientdet.commands import export_flags
 from efficientdet.config import Config, parse_hparams
 from efficientdet.config_files import PROJECT
 from efficientdet.errors import UsageError
@@ -120,6 +121,7 @@ flags.DEFINE_bool(
     "verbose", False, "Print the tables of every evaluation; else a line each, and them at the end."
 )
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
+export_flags.define_flags()
 automl_names.define_flags()
 
 
@@ -143,8 +145,11 @@ def main() -> None:
     if FLAGS.mode == "eval":
         from efficientdet.inference import scoring
 
+        computed["export"] = export_flags.chosen()
         options = runner.options(scoring.EvaluateOptions, **computed)
-        if FLAGS.self_check:
+        if options.export:
+            scoring.evaluate_export(options)
+        elif FLAGS.self_check:
             scoring.check_metrics(options)
         elif FLAGS.zero_shot:
             scoring.zero_shot(options)
@@ -166,8 +171,11 @@ def _check_flags() -> dict:
     Returns the hyper-parameters of the command line.
     """
     automl_names.check_flags(FLAGS)
+    export = export_flags.chosen()
+    if export and (FLAGS.mode != "eval" or FLAGS.zero_shot or FLAGS.self_check or FLAGS.watch):
+        raise UsageError(f"{export} is an exported file: it goes with a plain --mode=eval alone")
     needed = {
-        "model_dir": not (FLAGS.zero_shot or FLAGS.self_check),
+        "model_dir": not (FLAGS.zero_shot or FLAGS.self_check or export),
         "train_file_pattern": FLAGS.mode != "eval",
         "val_file_pattern": FLAGS.mode != "train",
     }
@@ -201,6 +209,8 @@ def _check_files() -> None:
         expand_pattern(FLAGS.train_file_pattern)
     if FLAGS.mode != "train":
         expand_pattern(FLAGS.val_file_pattern)
+    if export_flags.chosen():
+        return
     if FLAGS.mode == "eval" and not (FLAGS.ckpt or FLAGS.watch or FLAGS.self_check):
         which = "best" if FLAGS.best else "newest"
         checkpoint_of(Path(FLAGS.model_dir), which, to="evaluate")

@@ -18,6 +18,7 @@ if not __package__:  # typed by path: the package is found where it lies, instal
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
+from efficientdet.commands import export_flags
 from efficientdet.config import parse_hparams
 from efficientdet.errors import UsageError
 
@@ -53,12 +54,14 @@ flags.DEFINE_multi_string(
 flags.DEFINE_bool(
     "best", False, "Take the best checkpoint (archive/): the default where there is one."
 )
+export_flags.define_flags()
 flags.DEFINE_bool("newest", False, "Take the newest checkpoint, also where there is a best one.")
 
 
 def main() -> None:
     """Checks what the flags leave out and hands over."""
-    for name in ("model_dir", "images"):
+    export = export_flags.chosen()
+    for name in ("images",) if export else ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
     if FLAGS.best and FLAGS.newest:
@@ -69,7 +72,7 @@ def main() -> None:
     from efficientdet.input.videos import require_pyav
     from efficientdet.run.checkpoints import checkpoint_of
 
-    if not FLAGS.ckpt:
+    if not (FLAGS.ckpt or export):
         checkpoint_of(Path(FLAGS.model_dir), which, to="predict with")
     require_images(FLAGS.images)
     require_pyav(find_videos(FLAGS.images))
@@ -77,7 +80,7 @@ def main() -> None:
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.inference.prediction import PredictOptions, predict
 
-    predict(runner.options(PredictOptions, hparams=hparams, which=which))
+    predict(runner.options(PredictOptions, hparams=hparams, which=which, export=export))
 
 
 if __name__ == "__main__":

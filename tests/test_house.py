@@ -20,9 +20,9 @@ FLOORS = (
     ("synthetic", "evaluation", "input", "checkpoint"),
     ("run", "visualize"),
     ("inspection", "inference"),
-    ("training", "comparison"),
+    ("training", "comparison", "deploy"),
     ("commands",),
-    ("main", "predict"),
+    ("main", "predict", "export"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MAX_LINES = 400

@@ -49,10 +49,7 @@ class Detector:
     """
 
     def __init__(self, model: keras.Model, config: Config):
-        nms = dataclasses.replace(
-            config.nms_configs, max_nms_inputs=config.nms_configs.max_nms_inputs or EVAL_NMS_INPUTS
-        )
-        self.model, self._config = model, dataclasses.replace(config, nms_configs=nms)
+        self.model, self._config = model, with_evaluation_nms(config)
         self.values = _values_of(model)
         self._most: int | None = None  # images at once
         self._anchors = Anchors(config).boxes
@@ -85,7 +82,7 @@ class Detector:
         """
         frames: list[FrameDetections] = []
         for part, found in self._in_parts(self._detect, ("images", "image_scale"), batch):
-            frames += _frames(found, part)
+            frames += to_frames(found, part)
         return frames
 
     def evaluate(self, batch: Batch) -> tuple[list[FrameDetections], dict[str, float]]:
@@ -98,7 +95,7 @@ class Detector:
         frames: list[FrameDetections] = []
         sums: dict[str, float] = {}
         for part, (found, losses_of_part) in self._in_parts(self._evaluate, keys, batch):
-            frames += _frames(found, part)
+            frames += to_frames(found, part)
             for key, value in losses_of_part.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
         return frames, sums
@@ -189,7 +186,15 @@ def _values_of(model: keras.Model) -> tuple[list, list]:
     )
 
 
-def _frames(found: Any, batch: Batch) -> list[FrameDetections]:
+def with_evaluation_nms(config: Config) -> Config:
+    """`config` with the number of NMS inputs that AutoML's evaluation has, where it has none."""
+    nms = config.nms_configs
+    nms = dataclasses.replace(nms, max_nms_inputs=nms.max_nms_inputs or EVAL_NMS_INPUTS)
+    return dataclasses.replace(config, nms_configs=nms)
+
+
+def to_frames(found: Any, batch: Batch) -> list[FrameDetections]:
+    """`Detections` as numpy arrays -> those of each valid row of `batch`, in KITTI's order."""
     boxes, scores, classes, num_valid = found
     valid = batch.get("valid", np.ones(len(boxes), bool))
     frames = []
@@ -200,7 +205,7 @@ def _frames(found: Any, batch: Batch) -> list[FrameDetections]:
         limits = np.array([width, height, width, height], np.float64) - 1
         frames.append(
             FrameDetections(
-                _text(batch["source_id"][i]),
+                text_of(batch["source_id"][i]),
                 np.clip(boxes[i, :n][:, [1, 0, 3, 2]], 0, limits),  # network order -> KITTI order
                 scores[i, :n],
                 classes[i, :n],
@@ -209,5 +214,6 @@ def _frames(found: Any, batch: Batch) -> list[FrameDetections]:
     return frames
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A source_id of a batch as text."""
     return value.decode() if isinstance(value, bytes) else str(value)

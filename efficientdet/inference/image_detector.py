@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.checkpoint.stored import require
 from efficientdet.config import Config
@@ -11,7 +10,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.inference.detector import Detector, load_detector
-from efficientdet.input.pipeline import preprocess
+from efficientdet.input.images import original_batch
 from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
 from efficientdet.run.thresholds import DEFAULT, thresholds_of
@@ -51,14 +50,7 @@ class ImageDetector:
             raise ValueError(
                 f"expected an RGB image, uint8 [H, W, 3], got {image.dtype} {[*image.shape]}"
             )
-        pixels, scale = preprocess(tf.constant(image), self.config)
-        batch = {
-            "images": pixels.numpy()[None],
-            "image_scale": scale.numpy()[None],
-            "original_hw": np.array([image.shape[:2]]),
-            "source_id": np.array([""]),
-        }
-        (found,) = self._detector.detect(batch)
+        (found,) = self._detector.detect(original_batch(image, "", self.config))
         return found
 
 

@@ -18,6 +18,7 @@ from efficientdet.evaluation.verdict import FrameVerdict
 from efficientdet.inference.background import Background
 from efficientdet.inference.compared_labels import ComparedLabels
 from efficientdet.inference.detector import Detector
+from efficientdet.inference.exported import ExportedDetector
 from efficientdet.inference.json_lines import JsonLines, detections_as_json
 from efficientdet.input.images import RecordImage, image_batches
 from efficientdet.progress import track
@@ -46,7 +47,7 @@ class Prediction:
         unreadable: a line for each image or video that could not be read, or not to its end.
     """
 
-    detector: Detector
+    detector: Detector | ExportedDetector
     config: Config
     label_map: LabelMap
     thresholds: dict[int, float]

@@ -3,14 +3,15 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from efficientdet.atomic import remove_stale
 from efficientdet.checkpoint.class_rows import ClassMode
 from efficientdet.checkpoint.stored import require
+from efficientdet.config import Config
 from efficientdet.console import console
 from efficientdet.dataset.file_names import MAX_BYTES
 from efficientdet.dataset.label_map import LabelMap
@@ -18,7 +19,8 @@ from efficientdet.errors import UsageError, UserError
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.submission import require_ids, write_submission
 from efficientdet.inference.compared_labels import ComparedLabels
-from efficientdet.inference.detector import load_detector
+from efficientdet.inference.detector import Detector, load_detector
+from efficientdet.inference.exported import ExportedDetector, open_export
 from efficientdet.inference.image_prediction import Prediction, predict_images
 from efficientdet.inference.video_prediction import predict_video
 from efficientdet.input.images import VIDEO_SUFFIXES, RecordImage, find_images, find_videos
@@ -48,9 +50,10 @@ class PredictOptions:
         submission: a zip for KITTI's server.
         min_score: boxes from this score on are drawn; None: by class, the best F1 of this
             checkpoint's evaluation.
+        export: a file of export.py instead of a checkpoint.
     """
 
-    model_dir: str
+    model_dir: str | None
     images: str
     model_name: str | None = None
     hparams: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class PredictOptions:
     draw: bool = True
     compare_labels: str | None = None
     submission: str | None = None
+    export: str | None = None
 
 
 def predict(options: PredictOptions) -> None:
@@ -76,24 +80,21 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: before the first image; or at the end, where some could not be read.
     """
-    run = RunDirectory(options.model_dir)
-    path = options.ckpt or _of_run(run.path, options.which)
-    require(str(path))  # before anything slow
+    chosen = _of_export(options) if options.export else _of_checkpoint(options)
     images = find_images(options.images, options.image_list)[: options.max_images]
     videos = find_videos(options.images, options.image_list)
     folder = Path(options.output_dir)
     _require_names([*images, *videos], folder)
     require_pyav(videos)
-    label_map = run.label_map(None)
+    label_map = chosen.label_map
     if options.submission:
         _check_submission(options.submission, [*images, *videos])
     labels = _labels(options.compare_labels, images, videos, label_map)
-    config = run.config(options.model_name, options.hparams, label_map, options.ckpt)
+    config = chosen.config()
     require_writable(folder)
     for place in (folder, folder / "results"):
         remove_stale(place)
-    detector = load_detector(config, path, label_map, options.ckpt_classes)
-    thresholds = _thresholds(path, run, label_map, options.min_score)
+    detector, thresholds = chosen.load(config), chosen.thresholds()
     prediction = Prediction(
         detector, config, label_map, thresholds, folder, options.batch_size, options.draw, labels
     )
@@ -159,6 +160,45 @@ def _submit(path: str, found: Sequence[FrameDetections], label_map: LabelMap) ->
     for line in write_submission(path, found, label_map):
         logger.warning(f"{path}: {line}")
     logger.info(f"{path}: {counted(len(found), 'file')} for KITTI's server")
+
+
+class _Chosen(NamedTuple):
+    """What detects: a run's checkpoint, or an exported file."""
+
+    label_map: LabelMap
+    config: Callable[[], Config]
+    load: Callable[[Config], Detector | ExportedDetector]
+    thresholds: Callable[[], dict[int, float]]
+
+
+def _of_checkpoint(options: PredictOptions) -> _Chosen:
+    run = RunDirectory(options.model_dir)
+    path = options.ckpt or _of_run(run.path, options.which)
+    require(str(path))  # before anything slow
+    label_map = run.label_map(None)
+    return _Chosen(
+        label_map,
+        lambda: run.config(options.model_name, options.hparams, label_map, options.ckpt),
+        lambda config: load_detector(config, path, label_map, options.ckpt_classes),
+        lambda: _thresholds(path, run, label_map, options.min_score),
+    )
+
+
+def _of_export(options: PredictOptions) -> _Chosen:
+    """A file has its own size, NMS and thresholds.
+
+    Raises:
+        UserError: it cannot be read, or `hparams` would change it.
+    """
+    if options.hparams:
+        raise UsageError(f"{options.export} is as it was exported: leave out --hparams")
+    detector = open_export(options.export)
+    names, info = detector.info.label_map.names, detector.info
+    logger.info(f"{options.export}: {info.config.name}, made of {info.checkpoint}")
+    scores = {i: info.thresholds.get(name, DEFAULT) for i, name in names.items()}
+    if options.min_score is not None:
+        scores = dict.fromkeys(names, options.min_score)
+    return _Chosen(info.label_map, lambda: info.config, lambda _: detector, lambda: scores)
 
 
 def _of_run(model_dir: Path, which: Literal["best", "newest"] | None) -> Path:

@@ -19,6 +19,7 @@ from efficientdet.evaluation import zero_shot as class_map
 from efficientdet.evaluation.evaluate import evaluate as compute_metrics
 from efficientdet.evaluation.self_check import check_table, self_check
 from efficientdet.inference.detector import Detector, load_detector
+from efficientdet.inference.exported import open_export
 from efficientdet.inference.results_files import write_results
 from efficientdet.inference.truths import read_truths
 from efficientdet.inference.validation import (
@@ -54,6 +55,7 @@ class EvaluateOptions:
         class_map: file for `zero_shot`: which COCO class stands for which KITTI class.
         verbose: with `watch`, print the tables of every evaluation; else they are printed anyhow.
         skip_preflight: read records that training would refuse, where they can be read.
+        export: a file of export.py instead of a checkpoint; it needs no `model_dir`.
         watch: look for a newer checkpoint every `min_eval_interval` seconds, until interrupted.
     """
 
@@ -72,6 +74,7 @@ class EvaluateOptions:
     min_eval_interval: int = 180
     skip_preflight: bool = False
     verbose: bool = False
+    export: str | None = None
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -134,6 +137,28 @@ def evaluate(options: EvaluateOptions) -> None:
             path = newest_checkpoint(run.path, to="evaluate")
 
 
+def evaluate_export(options: EvaluateOptions) -> None:
+    """Scores a file of export.py, as it is; prints the tables, and writes nothing.
+
+    Raises:
+        UserError: it cannot be read, its classes are not those of the records, or `hparams` would
+            change it.
+    """
+    if options.hparams:
+        raise UsageError(f"{options.export} is as it was exported: leave out --hparams")
+    detector = open_export(options.export)
+    info = detector.info
+    records = RecordSet.open(options.val_file_pattern, options.label_map_path, info.label_map)
+    if records.label_map != info.label_map:
+        raise UserError(
+            f"{options.export} finds {info.label_map}; {options.val_file_pattern} was made with "
+            f"{records.label_map}"
+        )
+    logger.info(f"{options.export}: {info.config.name}, made of {info.checkpoint}")
+    validator = _validator(options, records, info.config, originals=True)
+    validator.show(validator(detector))
+
+
 def zero_shot(options: EvaluateOptions) -> None:
     """Judges a 90-class COCO checkpoint on KITTI through a class map, and without one."""
     records = RecordSet.open(options.val_file_pattern, options.label_map_path)
@@ -169,10 +194,19 @@ def check_metrics(options: EvaluateOptions) -> None:
         )
 
 
-def _validator(options: EvaluateOptions, records: RecordSet, config: Config) -> Validator:
+def _validator(
+    options: EvaluateOptions, records: RecordSet, config: Config, *, originals: bool = False
+) -> Validator:
     count = count_images("eval_samples", options.eval_samples, records.num_examples)
     strict = not options.skip_preflight
-    return Validator(records, config, options.eval_batch_size, num_images=count, strict=strict)
+    return Validator(
+        records,
+        config,
+        options.eval_batch_size,
+        num_images=count,
+        strict=strict,
+        originals=originals,
+    )
 
 
 def _best_metric(config: Config, overrides: Mapping[str, Any], validator: Validator) -> str | None:

@@ -22,8 +22,9 @@ from efficientdet.errors import UsageError
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections
 from efficientdet.evaluation.results import write_coco, write_kitti
-from efficientdet.inference.detector import Detector
+from efficientdet.inference.detector import Detector, text_of
 from efficientdet.inference.truths import read_truths
+from efficientdet.input.images import as_objects
 from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.input.record_set import RecordSet
 from efficientdet.model.losses import loss_names
@@ -86,6 +87,7 @@ class Validator:
         batch_size: images at once; no figure depends on it.
         num_images: the first so many.
         strict: as in `read_truths`.
+        originals: batches have the images as they were, too, for an `ExportedDetector`.
     """
 
     def __init__(
@@ -96,8 +98,10 @@ class Validator:
         *,
         num_images: int,
         strict: bool = True,
+        originals: bool = False,
         console: Console = console,
     ):
+        self._originals = originals
         self._config, self._console = config, console
         self.label_map = records.label_map
         records.require_at_most(config.max_instances_per_image)
@@ -137,7 +141,7 @@ class Validator:
         detections: list[FrameDetections] = []
         sums: dict[str, float] = {}
         pictures: list[np.ndarray] = []
-        for batch in self._batches():
+        for batch in self.batches():
             found, losses = detector.evaluate(batch)
             detections += found
             sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
@@ -153,7 +157,7 @@ class Validator:
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
-        return [frame for batch in self._batches() for frame in detector.detect(batch)]
+        return [frame for batch in self.batches() for frame in detector.detect(batch)]
 
     def show(self, evaluated: Evaluated) -> None:
         """Prints the tables and the losses."""
@@ -164,7 +168,7 @@ class Validator:
             if name.startswith("val_")
         )
         images = counted(len(self.truths), "image")
-        line = f"{images}, split {self._split}: losses {text}"
+        line = f"{images}, split {self._split}" + (f": losses {text}" if text else "")
         if self._console.is_terminal:
             line = wrapped(line, self._console.width)
         self._console.print(line, soft_wrap=True)
@@ -210,12 +214,17 @@ class Validator:
         )
         eval_report.write(folder / REPORT, result, images, subject)
 
-    def _batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch]:
+        """What `detect` takes, over all records."""
         batches = islice(self._pipeline.batches(), self._num_batches)
         batches = track(batches, "evaluating", self._num_batches)
         for number, batch in enumerate(batches):
             rows = number * len(batch["valid"]) + np.arange(len(batch["valid"]))
-            yield batch | {"valid": rows < len(self.truths)}
+            batch |= {"valid": rows < len(self.truths)}
+            if self._originals:
+                ids = (text_of(one) for one in batch["source_id"])
+                batch["originals"] = as_objects([self._pixels(one) for one in ids])
+            yield batch
 
     def _pixels(self, source_id: str) -> np.ndarray:
         """The original image of one frame, uint8 [H, W, 3]."""

@@ -114,6 +114,8 @@ def pixel_batches(
 ) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
     """(batch with `images`, `image_scale`, `original_hw`, `source_id`, `valid`; uint8 originals).
 
+    An array of the latter is in the batch too, as `originals`.
+
     The last batch is filled up with rows that are not `valid`.
 
     Args:
@@ -134,8 +136,32 @@ def pixel_batches(
             "original_hw": np.array([image.shape[:2] for image in originals] + missing * [(1, 1)]),
             "source_id": np.array([*stems] + missing * [""]),
             "valid": np.arange(batch_size) < len(chosen),
+            "originals": as_objects(originals),
         }
         yield batch, list(originals)
+
+
+def original_batch(image: np.ndarray, source_id: str, config: Config) -> dict[str, np.ndarray]:
+    """A batch, as of `image_batches`, of one image, uint8 [h, w, 3]."""
+    from efficientdet.input.pipeline import preprocess
+    from efficientdet.tensorflow_device import tf
+
+    pixels, scale = preprocess(tf.constant(image), config)
+    return {
+        "images": pixels.numpy()[None],
+        "image_scale": scale.numpy()[None],
+        "original_hw": np.array([image.shape[:2]]),
+        "source_id": np.array([source_id]),
+        "originals": as_objects([image]),
+    }
+
+
+def as_objects(images: Sequence[np.ndarray]) -> np.ndarray:
+    """An array of images, whatever their sizes: what an exported detector takes."""
+    array = np.empty(len(images), object)
+    for row, image in enumerate(images):
+        array[row] = image
+    return array
 
 
 def _nothing(pattern: str, among: str = "") -> UserError:

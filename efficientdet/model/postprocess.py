@@ -44,22 +44,64 @@ def postprocess(
         mode: `per_class` suppresses within a class and leaves boxes as they are; `global`
             suppresses whatever the class, and clips to the input in the end. As AutoML has them.
     """
-    logits = ops.cast(flatten(cls_outputs, config.num_classes), "float32")
-    codes = ops.cast(flatten(box_outputs, 4), "float32")
+    boxes, scores, classes = candidates(cls_outputs, box_outputs, anchors, config=config)
+    groups = classes if mode == "per_class" else ops.zeros_like(classes)
+    found = _detections(boxes, scores, classes, groups, config)
+    boxes = found.boxes
+    if mode == "global":
+        boxes = ops.clip(boxes, 0.0, ops.cast(config.image_hw * 2, "float32"))
+    return found._replace(boxes=to_original(boxes, image_scale))
+
+
+def select(boxes: Tensor, scores: Tensor, *, config: Config) -> Detections:
+    """What `postprocess` does after decoding: for a network that was exported without it.
+
+    Args:
+        boxes: float32 [B, A, 4] of all anchors, in whatever unit.
+        scores: float32 [B, A, K], the sigmoids of the logits.
+
+    Returns:
+        Detections with boxes in that unit.
+    """
+    scores, classes, boxes, _ = _candidates(
+        scores, boxes, boxes[0], config.nms_configs.max_nms_inputs
+    )
+    return _detections(boxes, scores, classes, classes, config)
+
+
+def candidates(
+    cls_outputs: list[Tensor], box_outputs: list[Tensor], anchors: Tensor, *, config: Config
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What NMS chooses from, best first where `max_nms_inputs` says how many.
+
+    Returns:
+        boxes float32 [B, N, 4] in input pixels, scores float32 [B, N], classes int32 [B, N] from 0.
+    """
+    logits, codes = flat_outputs(cls_outputs, box_outputs, config)
     logits, classes, codes, anchors = _candidates(
         logits, codes, ops.convert_to_tensor(anchors), config.nms_configs.max_nms_inputs
     )
-    boxes = decode(codes, anchors)
-    groups = classes if mode == "per_class" else ops.zeros_like(classes)
-    rows, scores = _suppress(boxes, ops.sigmoid(logits), groups, config.nms_configs)
+    return decode(codes, anchors), ops.sigmoid(logits), classes
 
+
+def flat_outputs(
+    cls_outputs: list[Tensor], box_outputs: list[Tensor], config: Config
+) -> tuple[Tensor, Tensor]:
+    """The outputs of all levels as logits float32 [B, A, K] and box codes float32 [B, A, 4]."""
+    logits = ops.cast(flatten(cls_outputs, config.num_classes), "float32")
+    return logits, ops.cast(flatten(box_outputs, 4), "float32")
+
+
+def _detections(
+    boxes: Tensor, scores: Tensor, classes: Tensor, groups: Tensor, config: Config
+) -> Detections:
+    """The candidates [B, N] that NMS within `groups` leaves, in the unit of `boxes`."""
+    rows, scores = _suppress(boxes, scores, groups, config.nms_configs)
     valid = rows >= 0
     rows = ops.maximum(rows, 0)
     boxes = ops.take_along_axis(boxes, rows[..., None], axis=1)
-    if mode == "global":
-        boxes = ops.clip(boxes, 0.0, ops.cast(config.image_hw * 2, "float32"))
     return Detections(
-        ops.where(valid[..., None], to_original(boxes, image_scale), 0.0),
+        ops.where(valid[..., None], boxes, 0.0),
         scores,
         ops.where(valid, ops.take_along_axis(classes, rows, axis=1) + 1, 0),
         ops.sum(ops.cast(valid, "int32"), axis=1),
@@ -91,6 +133,11 @@ def _candidates(
     return best, index % num_classes, codes, ops.take(anchors, rows, axis=0)
 
 
+def least_score(nms: NmsConfig) -> float:
+    """A detection's score is above it."""
+    return nms.score_thresh or (0.001 if nms.method == "gaussian" else -math.inf)
+
+
 def _suppress(
     boxes: Tensor, scores: Tensor, groups: Tensor, nms: NmsConfig
 ) -> tuple[Tensor, Tensor]:
@@ -108,8 +155,7 @@ def _suppress(
     Returns:
         Rows of the detections int32 [B, D], best first, -1 for none; their scores, 0 for none.
     """
-    soft = nms.method == "gaussian"
-    threshold = nms.score_thresh or (0.001 if soft else -math.inf)
+    soft, threshold = nms.method == "gaussian", least_score(nms)
     ymin, xmin, ymax, xmax = (boxes[..., side] for side in range(4))
     area = (ymax - ymin) * (xmax - xmin)
     columns = ops.arange(boxes.shape[1], dtype="int32")
@@ -120,8 +166,9 @@ def _suppress(
 
     def body(step: Tensor, state: tuple) -> tuple:
         live, rows, kept = state
-        best = ops.cast(ops.argmax(live, axis=1, keepdims=True), "int32")
-        score = of_best(live, best)
+        # Not argmax: for -0.0, Keras' casts bits, which ONNX cannot.
+        score, best = ops.top_k(live, 1)
+        best = ops.cast(best, "int32")
         height = ops.minimum(ymax, of_best(ymax, best)) - ops.maximum(ymin, of_best(ymin, best))
         width = ops.minimum(xmax, of_best(xmax, best)) - ops.maximum(xmin, of_best(xmin, best))
         overlap = ops.relu(height) * ops.relu(width)

@@ -1,0 +1,1 @@
+"""A trained run -> SavedModel, TFLite and ONNX, each run again by its own runtime."""

@@ -1,0 +1,63 @@
+"""How far two sets of detections of the same images lie apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from efficientdet.evaluation.frames import FrameDetections
+
+MIN_SCORE = 0.05  # what lies below is not looked at, but may be a counterpart
+MIN_IOU = 0.9
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of the detections of `MIN_SCORE` or more, either way.
+
+    Attributes:
+        score, box: largest difference, the latter in pixels of a side.
+        count: how many there are on both sides.
+        unmatched: how many have no counterpart of their class with an IoU of `MIN_IOU`.
+    """
+
+    score: float
+    box: float
+    count: int
+    unmatched: int
+
+    @property
+    def unmatched_share(self) -> float:
+        """0..1."""
+        return self.unmatched / max(1, self.count)
+
+
+def compare(expected: Sequence[FrameDetections], found: Sequence[FrameDetections]) -> Agreement:
+    """Holds each detection against the nearest of its class in the other set."""
+    score = box = 0.0
+    count = unmatched = 0
+    for one, other in zip(expected, found, strict=True):
+        for mine, theirs in ((one, other), (other, one)):
+            rows = np.flatnonzero(mine.scores >= MIN_SCORE)
+            count += len(rows)
+            overlap = iou(mine.boxes[rows], theirs.boxes)
+            overlap *= mine.classes[rows][:, None] == theirs.classes
+            for row, ious in zip(rows, overlap, strict=True):
+                if not len(ious) or ious.max() < MIN_IOU:
+                    unmatched += 1
+                    continue
+                near = np.flatnonzero(ious >= MIN_IOU)  # of several, that of the nearest score
+                best = near[np.argmin(np.abs(theirs.scores[near] - mine.scores[row]))]
+                score = max(score, float(abs(theirs.scores[best] - mine.scores[row])))
+                box = max(box, float(np.abs(theirs.boxes[best] - mine.boxes[row]).max()))
+    return Agreement(score, box, count, unmatched)
+
+
+def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[N, M] of boxes [N, 4] and [M, 4], left, top, right, bottom."""
+    low = np.maximum(boxes[:, None, :2], others[:, :2])
+    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), axis=-1)
+    areas = [np.prod(some[:, 2:] - some[:, :2], axis=-1) for some in (boxes, others)]
+    union = areas[0][:, None] + areas[1] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
