@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,12 @@ IS_JAX = keras.backend.backend() == "jax"
 if IS_JAX:
     import jax
 
-    from efficientdet import tensorflow_device
+    # TensorFlow is needed for records alone: whoever imports it leaves this one the GPU.
+    os.environ["KERAS_BACKEND"] = "jax"
+    if "tensorflow" in sys.modules:
+        from efficientdet import tensorflow_device
 
-    tensorflow_device.leave_gpu()
+        tensorflow_device.leave_gpu()
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every TPU that is not there
 else:
     import tensorflow as tf
@@ -72,40 +75,72 @@ def compile_update(
     pure: Callable[[Tensors, Mapping], tuple[Tensors, Tensors]],
     read: Callable[[], Tensors],
     write: Callable[[Tensors], None],
-) -> Callable[[Mapping[str, np.ndarray]], dict[str, Any]]:
+) -> Callable[[Mapping[str, np.ndarray]], Tensors]:
     """Compiles `state, logs = pure(state, inputs)` around the stored state.
 
-    Returns a function of the inputs that updates the state and returns the logs. Nothing is
-    written before the whole update is computed, so that a step that failed (out of memory) can be
-    done again.
+    Returns a function of the inputs that updates the state and returns the logs, which may still be
+    under way on the device: it is `fetch` that waits. The inputs go up while the call before them
+    runs.
+
+    On TensorFlow nothing is written before the whole update is computed, so that a step that failed
+    (out of memory) can be done again. On JAX the new state takes the memory of the old one, which a
+    step that failed may leave deleted: `is_lost` tells.
     """
     if IS_JAX:
-        compiled = jax.jit(pure)
+        compiled = jax.jit(pure, donate_argnums=0)
 
-        def update(inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        def update(inputs: Mapping[str, np.ndarray]) -> Tensors:
             state, logs = compiled(read(), {key: _shard(x) for key, x in inputs.items()})
             write(state)
             return logs
 
         return update
 
-    # XLA on a CPU is an order of magnitude slower than TensorFlow's own kernels here.
-    @tf.function(jit_compile=bool(tf.config.list_physical_devices("GPU")), autograph=False)
-    def graph(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    @tf.function(jit_compile=uses_xla(), autograph=False)
+    def graph(inputs: Mapping[str, Any]) -> Tensors:
         state, logs = pure(read(), inputs)
         write(state)
         return logs
 
-    return lambda inputs: graph({key: tf.convert_to_tensor(x) for key, x in inputs.items()})
+    def call(inputs: Mapping[str, np.ndarray]) -> Tensors:
+        with tf.device("GPU:0" if has_gpu() else "CPU:0"):  # else arrays stay on the CPU
+            uploaded = {key: tf.convert_to_tensor(x) for key, x in inputs.items()}
+        return graph(uploaded)
+
+    return call
 
 
 def compile_pure(pure: Callable[..., Tensors]) -> Callable[..., Tensors]:
-    """Compiles a function without state."""
+    """Compiles a function without state; what it returns may still be under way."""
     if IS_JAX:
         return jax.jit(pure)
-    return tf.function(
-        pure, jit_compile=bool(tf.config.list_physical_devices("GPU")), autograph=False
-    )
+    return tf.function(pure, jit_compile=uses_xla(), autograph=False)
+
+
+def uses_xla() -> bool:
+    """Whether XLA compiles; on a CPU TensorFlow's own kernels are an order of magnitude faster."""
+    return IS_JAX or has_gpu()
+
+
+def runs_ahead() -> bool:
+    """Whether a compiled call returns before the device is done with it."""
+    return IS_JAX or has_gpu()
+
+
+def fetch(tensors: Sequence[Any]) -> np.ndarray:
+    """Tensors of one shape as one array; here, and nowhere else in a step, the host waits."""
+    return ops.convert_to_numpy(ops.stack(tensors))
+
+
+def is_lost(tensors: Tensors) -> bool:
+    """Whether an update that failed took the state with it (JAX alone); waits for what runs."""
+    if not IS_JAX:
+        return False
+    try:
+        jax.block_until_ready(tensors)
+    except RuntimeError:  # deleted, or made by what failed
+        return True
+    return any(tensor.is_deleted() for tensor in jax.tree.leaves(tensors))
 
 
 def batch_norm(

@@ -179,6 +179,14 @@ class Config:
     grad_checkpoint: bool = hp(False, "compute activations twice instead of keeping them")
     grad_accum_steps: int = hp(1, "micro-batches that a batch is cut into", "[1, 4096]")
 
+    # Speed.
+    fetch_steps: int | None = hp(
+        None,
+        "steps whose losses are fetched at once, while the next one runs; 0: after each; "
+        "None: 1, on a CPU with TensorFlow 0",
+        "[0, 1000]",
+    )
+
     # Evaluation.
     nms_configs: NmsConfig = hp(NmsConfig, "post-processing")
 

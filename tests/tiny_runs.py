@@ -55,10 +55,11 @@ class TrainingEngine:
     def __init__(self, config: Config):
         self.config, self.state = config, State()
         self.seen: list[tuple[int, list[int]]] = []  # (step, images)
+        self.fetches = 0
         self.heads_only: list[bool] = []
         self.before: Callable[[int], None] = lambda step: None
         self.is_finite: Callable[[int, list[int], float], bool] = lambda *args: True
-        self.loss_scale, self.compilations = 1.0, 1
+        self.loss_scale, self.compilations, self.steps_in_flight = 1.0, 1, 0
 
     def detector(self) -> SimpleNamespace:
         return SimpleNamespace(values=self.state.evaluation_values())
@@ -66,7 +67,11 @@ class TrainingEngine:
     def train_heads_only(self, heads_only: bool) -> None:
         self.heads_only.append(heads_only)
 
-    def update(self, batch: dict, *, step: int, learning_rate: float) -> dict[str, float]:
+    def fetch(self, dispatched: list[dict[str, float]]) -> list[dict[str, float]]:
+        self.fetches += 1
+        return dispatched
+
+    def dispatch(self, batch: dict, *, step: int, learning_rate: float) -> dict[str, float]:
         self.before(step)
         images = [int(name) for name in batch["source_id"]]
         self.seen.append((step, images))

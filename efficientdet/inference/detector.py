@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,15 @@ class Detector:
         Raises:
             UserError: not even one image fits the memory.
         """
-        frames: list[FrameDetections] = []
-        for part, found in self._in_parts(self._detect, ("images", "image_scale"), batch):
-            frames += to_frames(found, part)
+        ((_, frames),) = self.detect_each([batch])
         return frames
+
+    def detect_each(
+        self, batches: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, list[FrameDetections]]]:
+        """(batch, what `detect` finds in it) of each; the next one runs while one is looked at."""
+        for batch, parts in self._each(self._detect, ("images", "image_scale"), batches):
+            yield batch, [frame for part, found in parts for frame in to_frames(found, part)]
 
     def evaluate(self, batch: Batch) -> tuple[list[FrameDetections], dict[str, float]]:
         """Detections, and the sums of the losses over the valid images with `num_positives`.
@@ -91,37 +97,83 @@ class Detector:
         Raises:
             UserError: not even one image fits the memory.
         """
-        keys = ("images", "image_scale", "boxes", "classes", "valid")
-        frames: list[FrameDetections] = []
-        sums: dict[str, float] = {}
-        for part, (found, losses_of_part) in self._in_parts(self._evaluate, keys, batch):
-            frames += to_frames(found, part)
-            for key, value in losses_of_part.items():
-                sums[key] = sums.get(key, 0.0) + float(value)
+        ((_, frames, sums),) = self.evaluate_each([batch])
         return frames, sums
 
-    def _in_parts(
+    def evaluate_each(
+        self, batches: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, list[FrameDetections], dict[str, float]]]:
+        """(batch, what `evaluate` returns) of each; the next one runs while one is looked at."""
+        keys = ("images", "image_scale", "boxes", "classes", "valid")
+        for batch, parts in self._each(self._evaluate, keys, batches):
+            frames: list[FrameDetections] = []
+            sums: dict[str, float] = {}
+            for part, (found, losses_of_part) in parts:
+                frames += to_frames(found, part)
+                for key, value in losses_of_part.items():
+                    sums[key] = sums.get(key, 0.0) + float(value)
+            yield batch, frames, sums
+
+    def _each(
+        self, compiled: Callable[..., Any], keys: tuple[str, ...], batches: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, Iterator[tuple[Batch, Any]]]]:
+        """(batch, its parts with what `compiled` makes of their `keys`) of each.
+
+        A device that works by itself has the next batch before the host waits for this one.
+        """
+        running: deque[tuple[Batch, Any]] = deque()
+        for batch in batches:
+            ahead = backend.runs_ahead()
+            started = self._start_beside(compiled, keys, batch) if ahead else None
+            running.append((batch, started))
+            if len(running) > ahead:
+                yield running[0][0], self._in_parts(compiled, keys, *running.popleft())
+        for batch, started in running:
+            yield batch, self._in_parts(compiled, keys, batch, started)
+
+    def _start_beside(
         self, compiled: Callable[..., Any], keys: tuple[str, ...], batch: Batch
+    ) -> tuple[Batch, Any] | None:
+        """`_start`; None where memory ran out: the batch has another turn, with none beside it."""
+        try:
+            return self._start(compiled, keys, batch)
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+        return None
+
+    def _start(
+        self, compiled: Callable[..., Any], keys: tuple[str, ...], batch: Batch, done: int = 0
+    ) -> tuple[Batch, Any]:
+        """(rows of the batch from `done` on, what `compiled` makes of them, maybe under way)."""
+        rows = slice(done, done + (self._most or len(batch["images"])))
+        part = {key: np.asarray(value)[rows] for key, value in batch.items()}
+        return part, compiled(*self.values, *(part[key] for key in keys))
+
+    def _in_parts(
+        self, compiled: Callable[..., Any], keys: tuple[str, ...], batch: Batch, started: Any
     ) -> Iterator[tuple[Batch, Any]]:
-        """(part of the batch, what `compiled` makes of its `keys`) until all images are done."""
+        """(part of the batch, what `compiled` makes of its `keys`) until all images are done.
+
+        Args:
+            started: the first part, where it was.
+        """
         done, count = 0, len(batch["images"])
         while done < count:
-            rows = slice(done, done + (self._most or count))
-            part = {key: np.asarray(value)[rows] for key, value in batch.items()}
-            size = len(part["images"])
+            size = len(started[0]["images"]) if started else min(self._most or count, count - done)
             try:
-                result = self._run(compiled, [part[key] for key in keys])
+                part, result = started or self._start(compiled, keys, batch, done)
+                # As numpy: JAX reports an error no sooner than then.
+                result = keras.tree.map_structure(ops.convert_to_numpy, result)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
-                self._halve(size)
+                started = None
+                if not self._most or size <= self._most:  # else halved since it was started
+                    self._halve(size)
                 continue
             yield part, result
-            done += size
-
-    def _run(self, compiled: Callable[..., Any], inputs: list[np.ndarray]) -> Any:
-        """What `compiled` returns, as numpy: JAX reports an error no sooner than then."""
-        return keras.tree.map_structure(ops.convert_to_numpy, compiled(*self.values, *inputs))
+            done, started = done + size, None
 
     def _halve(self, size: int) -> None:
         if size == 1:

@@ -141,8 +141,7 @@ class Validator:
         detections: list[FrameDetections] = []
         sums: dict[str, float] = {}
         pictures: list[np.ndarray] = []
-        for batch in self.batches():
-            found, losses = detector.evaluate(batch)
+        for batch, found, losses in detector.evaluate_each(self.batches()):
             detections += found
             sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
             for row, frame in enumerate(found[: STRIP_IMAGES - len(pictures)]):
@@ -157,7 +156,7 @@ class Validator:
 
     def detect(self, detector: Detector) -> list[FrameDetections]:
         """Only the detections; class ids are the detector's."""
-        return [frame for batch in self.batches() for frame in detector.detect(batch)]
+        return [frame for _, found in detector.detect_each(self.batches()) for frame in found]
 
     def show(self, evaluated: Evaluated) -> None:
         """Prints the tables and the losses."""

@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,6 +25,10 @@ logger = logging.getLogger(__name__)
 LARGEST_BATCH = 64
 
 
+class StateLost(Exception):
+    """Memory ran out, room was made, but weights and slots are gone: load a checkpoint."""
+
+
 class TrainingEngine:
     """Does training steps, and makes room on the device when one does not fit.
 
@@ -42,7 +47,7 @@ class TrainingEngine:
         changed: Callable[[Config], None] = lambda config: None,
     ):
         self.config, self._changed = config, changed
-        self._heads_only, self.compilations = False, 0
+        self._heads_only, self.compilations, self._batch_size = False, 0, 1
         self._detector: Detector | None = None
         self._restored: Collection[str] | None = None
         self.build()
@@ -94,21 +99,55 @@ class TrainingEngine:
             what = "the heads alone" if heads_only else "all parts"
             logger.info(f"from here on {what} are trained")
 
+    @property
+    def steps_in_flight(self) -> int:
+        """How many steps may be under way before the logs of the first are fetched."""
+        if self.config.fetch_steps is not None:
+            return self.config.fetch_steps
+        return int(backend.runs_ahead())
+
     def update(
         self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
     ) -> dict[str, float]:
+        """`dispatch` and `fetch` of one step."""
+        (logs,) = self.fetch([self.dispatch(batch, step=step, learning_rate=learning_rate)])
+        return logs
+
+    def dispatch(self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float) -> Any:
         """One step, see `TrainStep`; on out-of-memory a fallback is taken and the step redone.
 
+        Returns:
+            What `fetch` takes. The step may still be under way.
+
         Raises:
+            StateLost: out of memory, and there is no state left to redo the step with.
             UserError: it does not fit even with every fallback.
         """
+        self._batch_size = len(batch["images"])
         while True:
             try:
                 return self.step(batch, step=step, learning_rate=learning_rate)
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
-            self._make_room(len(batch["images"]))
+            self._make_room()
+
+    def fetch(self, dispatched: Sequence[Any]) -> list[dict[str, float]]:
+        """The logs of steps, by name, when they are done; the host waits once for all of them.
+
+        Raises:
+            StateLost: memory ran out in one of them; those after it are void.
+            UserError: and nothing is left to give up.
+        """
+        try:
+            rows = backend.fetch(dispatched)
+        except Exception as error:
+            if not backend.is_out_of_memory(error):
+                raise
+            rows = None
+        if rows is None:  # outside the except, which would keep the step's tensors alive
+            self._make_room(is_lost=True)
+        return [dict(zip(self.step.log_names, row.tolist(), strict=True)) for row in rows]
 
     def detector(self) -> Detector:
         """The model with the averages of its weights; compiled once for each model."""
@@ -145,7 +184,7 @@ class TrainingEngine:
                 "classes": np.ones((size, max(1, max_objects)), np.int32),
             }
             try:
-                self.step(batch, step=0, learning_rate=0.0)
+                backend.fetch([self.step(batch, step=0, learning_rate=0.0)])
             except Exception as error:
                 if not backend.is_out_of_memory(error):
                     raise
@@ -159,7 +198,9 @@ class TrainingEngine:
         logger.info(f"--train_batch_size=auto: {fits} images fit")
         return fits
 
-    def _make_room(self, batch_size: int) -> None:
+    def _make_room(self, *, is_lost: bool = False) -> None:
+        """Builds all anew with the next fallback, and keeps the state if there still is one."""
+        batch_size = self._batch_size
         fallback = next_fallback(self.config, batch_size)
         if fallback is None:
             raise UserError(
@@ -170,7 +211,8 @@ class TrainingEngine:
             )
         changes, line = fallback
         logger.info(f"out of memory: {line}; the step is done again")
-        arrays = self.state.arrays()
+        is_lost = is_lost or backend.is_lost(self.state.read())
+        arrays = {} if is_lost else self.state.arrays()
         self.config = decide_batch_norm(
             dataclasses.replace(self.config, **changes),
             batch_size,
@@ -180,4 +222,6 @@ class TrainingEngine:
         self._detector = None
         del self.step, self.state, self.model
         self.build()
+        if is_lost:
+            raise StateLost
         self.state.load(arrays)

@@ -145,6 +145,6 @@ def _median_step(engine, batch_size: int) -> float:
     seconds = []
     for step in range(TIMED_STEPS + 1):
         start = time.monotonic()
-        engine.step(batch, step=step, learning_rate=0.0)
+        backend.fetch([engine.step(batch, step=step, learning_rate=0.0)])
         seconds.append(time.monotonic() - start)
     return statistics.median(seconds[1:])

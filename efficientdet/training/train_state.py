@@ -110,16 +110,19 @@ class TrainState:
 
         What is absent stays as it is, but for an average: that begins at its variable's new value.
         """
-        present = self.arrays()
-        merged = present | {name: arrays[name] for name in present.keys() & arrays.keys()}
-        for name in present.keys() - arrays.keys():
+        names = {*self._stored(), *(name for _, group, _ in self._flat_groups() for name in group)}
+        absent = sorted(names - arrays.keys())
+        # Without need the present values are not read: a step that failed may have deleted them.
+        merged = self.arrays() if absent else {}
+        merged |= {name: arrays[name] for name in names & arrays.keys()}
+        for name in absent:
             if name.endswith(f"/{EMA}"):
                 merged[name] = merged[name.removesuffix(f"/{EMA}")]
         for name, variable in self._stored().items():
             variable.assign(merged[name].astype(variable.dtype))
         for variable, names, _ in self._flat_groups():
             variable.assign(np.concatenate([np.ravel(merged[name]) for name in names]))
-        return sorted(present.keys() - arrays.keys())
+        return absent
 
     @property
     def _named_statistics(self) -> list[keras.Variable]:

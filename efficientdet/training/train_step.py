@@ -17,6 +17,8 @@ from efficientdet.training.train_state import TrainState
 
 State = dict[str, list]
 LOSS_SCALE_GROWTH_STEPS = 2000
+# What is told of a step besides the terms of its loss.
+LOG_NAMES = ("reg_l2_loss", "loss", "gradient_norm", "num_positives", "finite", "loss_scale")
 
 
 class TrainStep:
@@ -49,11 +51,10 @@ class TrainStep:
         self._anchors = Anchors(config).boxes
         self._dynamic_scale = keras.config.dtype_policy().compute_dtype == "float16"
         self._update = backend.compile_update(self._pure, state.read, state.write)
+        self.log_names = (*losses.loss_names(config), *LOG_NAMES)
 
-    def __call__(
-        self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float
-    ) -> dict[str, float]:
-        """Updates the state by one effective batch.
+    def __call__(self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float) -> Any:
+        """Updates the state by one effective batch, and does not wait until that is done.
 
         Args:
             batch: `images` [B, H, W, 3] float32, `boxes` [B, M, 4] float32, `classes` [B, M] int32,
@@ -62,16 +63,16 @@ class TrainStep:
             learning_rate: of this update, before `lr_scales`.
 
         Returns:
-            `cls_loss`, `box_loss`, `det_loss`, `reg_l2_loss`, `loss`, `gradient_norm`,
-            `num_positives`, `finite` (0.0: loss or gradient was not finite; nothing was changed)
-            and `loss_scale`.
+            A float32 vector on the device, in the order of `log_names`: `cls_loss`, `box_loss`,
+            `det_loss`, `reg_l2_loss`, `loss`, `gradient_norm`, `num_positives`, `finite` (0.0: loss
+            or gradient was not finite; nothing was changed) and `loss_scale`.
         """
         inputs = {key: np.asarray(batch[key]) for key in ("images", "boxes", "classes")}
         inputs["step"] = np.float32(step)
         inputs["learning_rate"] = np.float32(learning_rate)
-        return {key: float(value) for key, value in self._update(inputs).items()}
+        return self._update(inputs)
 
-    def _pure(self, state: State, inputs: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+    def _pure(self, state: State, inputs: Mapping[str, Any]) -> tuple[State, Any]:
         config = self._config
         assigned = targets.assign(self._anchors, inputs["boxes"], inputs["classes"], config=config)
         normaliser, positives = losses.normaliser(
@@ -93,7 +94,7 @@ class TrainStep:
             "finite": ops.cast(finite, "float32"),
             "loss_scale": state["loss_scale"][0] if self._dynamic_scale else ops.ones(()),
         }
-        return new_state, logs
+        return new_state, ops.stack([logs[name] for name in self.log_names])
 
     def _gradients(
         self, state: State, images: Any, assigned: targets.Targets, normaliser: Any

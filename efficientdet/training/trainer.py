@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from efficientdet.inference.validation import EpochEvaluation
 from efficientdet.run.callbacks import Callback, is_summary
 from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.scoreboard import Scoreboard
-from efficientdet.training.engine import TrainingEngine
+from efficientdet.training.engine import StateLost, TrainingEngine
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
 from efficientdet.training.train_state import EMA
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 Batch = Mapping[str, np.ndarray]
 BAD_STREAK = 3  # non-finite steps in a row before training goes back to a checkpoint
 MAX_ROLLBACKS = 3
+AT_ONCE = 1e-3  # seconds; logs that take longer to come are of a step that was still running
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,28 @@ class Plan:
     max_seconds: float = math.inf
 
 
+@dataclass(frozen=True)
+class StepInFlight:
+    """A step that the device may still be busy with.
+
+    Attributes:
+        logs: what `TrainingEngine.fetch` takes.
+        step, fraction: steps and epochs done with it.
+    """
+
+    logs: Any
+    batch: Batch
+    step: int
+    fraction: float
+    rate: float
+
+
 class Trainer:
     """Trains a `TrainingEngine` from where `progress` is to the end of the plan.
+
+    The next step is dispatched, its batch uploaded, before the logs of the one before it are
+    fetched: the device waits for no host. Before anything is saved all logs are in, so that a run
+    ends in the same bits, with the same lines, as one that looks at each step at once.
 
     Args:
         engine: model, state and step.
@@ -75,6 +97,8 @@ class Trainer:
         self._batches, self._evaluate = batches, evaluate
         self._callbacks = callbacks
         self._compilations = 0  # that the steps so far have been through
+        self._in_flight: list[StepInFlight] = []
+        self._since = self._waited = 0.0  # the last look at the clock; for input since then
 
     @property
     def config(self) -> Config:
@@ -157,11 +181,19 @@ class Trainer:
             )
         batches = self._stream()
         while self.progress.step_in_epoch < plan.steps_per_epoch:
-            self._step(batches)
+            try:
+                self._step(batches)
+                asked = interrupt.received is not None
+                if asked or self._is_at_a_stop():
+                    self._settle()
+            except StateLost:
+                self._redo()
+                batches = self._stream()
+                continue
             if self.progress.bad_streak >= BAD_STREAK:
                 self._go_back()
                 batches = self._stream()
-            if interrupt.received:
+            if asked:
                 self._save()
                 interrupt.stop_if_received()
             if self._is_out_of_time():
@@ -179,51 +211,87 @@ class Trainer:
         for callback in self._callbacks:
             callback.on_epoch_end()
 
+    def _is_at_a_stop(self) -> bool:
+        """Whether no step may be under way now, as all that was done is saved or looked at."""
+        step, plan = self.progress.step, self.plan
+        is_end = self.progress.step_in_epoch == plan.steps_per_epoch
+        return is_end or step % plan.save_steps == 0 or self._is_out_of_time()
+
     def _step(self, batches: Iterator[Batch]) -> None:
-        """One update, told to the callbacks."""
-        progress = self.progress
+        """Dispatches one update."""
+        progress, ahead = self.progress, self.engine.steps_in_flight
         start = time.monotonic()
+        if not self._in_flight:
+            self._since, self._waited = start, 0.0
         batch = next(batches)
-        waited = time.monotonic() - start
+        self._waited += time.monotonic() - start
         rate = self._rate(self.plan.max_seconds)
-        logs = self.engine.update(batch, step=progress.step, learning_rate=rate)
-        seconds = time.monotonic() - start
-        self._count_time(seconds)
+        logs = self.engine.dispatch(batch, step=progress.step, learning_rate=rate)
         progress.step += 1
         progress.step_in_epoch += 1
         progress.data_examples += self.plan.batch_size
+        self._in_flight.append(StepInFlight(logs, batch, progress.step, progress.fraction, rate))
+        if self._compilations != self.engine.compilations:
+            self._settle()  # alone, for the sake of its time
+        elif len(self._in_flight) > ahead:
+            self._settle(keep=min(1, ahead))
+
+    def _settle(self, keep: int = 0) -> None:
+        """Fetches the logs of all steps but the `keep` newest, and tells the callbacks of them."""
+        count = len(self._in_flight) - keep
+        if count <= 0:
+            return
+        done, self._in_flight = self._in_flight[:count], self._in_flight[count:]
+        start = time.monotonic() if self.engine.steps_in_flight else math.inf
+        rows = self.engine.fetch([one.logs for one in done])
+        now = time.monotonic()
+        if now - start > AT_ONCE:  # the device was busy while the host waited for input
+            self._waited = 0.0
+        seconds, share = (now - self._since) / count, self._waited / (now - self._since)
+        self._since, self._waited = now, 0.0
+        for one, logs in zip(done, rows, strict=True):
+            self._count_time(seconds, one.step)
+            logs |= {
+                "learning_rate": one.rate,
+                "images_per_second": self.plan.batch_size / seconds,
+                "data_wait": share,
+            }
+            self._tell(one, logs)
+            if self.progress.bad_streak >= BAD_STREAK:
+                self._in_flight = []  # it goes back: what came after is undone
+                break
+        self._compilations = self.engine.compilations
+
+    def _tell(self, one: StepInFlight, logs: dict[str, float]) -> None:
+        """Counts a step that is done, and tells the callbacks."""
+        progress = self.progress
         if logs["finite"] or logs["loss_scale"] > 1.0:  # overflow in float16 is part of the game
             progress.bad_streak = 0
         else:
-            self._keep_bad_batch(batch, logs)
-        logs |= {
-            "learning_rate": rate,
-            "images_per_second": self.plan.batch_size / seconds,
-            "data_wait": waited / seconds,
-        }
+            self._keep_bad_batch(one, logs)
         progress.rows.append(logs)
         for callback in self._callbacks:
-            callback.on_step(progress.step, progress.fraction, logs)
-        if is_summary(progress.step):
+            callback.on_step(one.step, one.fraction, logs)
+        if is_summary(one.step):
             rows, progress.rows = progress.rows, []
             for callback in self._callbacks:
-                callback.on_summary(progress.step, progress.fraction, rows)
+                callback.on_summary(one.step, one.fraction, rows)
 
-    def _count_time(self, seconds: float) -> None:
-        """Adds what the present step took, or, where it compiled, what such steps take."""
+    def _count_time(self, seconds: float, step: int) -> None:
+        """Adds what a step took, or, where it compiled, what such steps take."""
         progress, compiled = self.progress, self._compilations != self.engine.compilations
-        self._compilations = self.engine.compilations
         if compiled:
-            seconds = progress.seconds / progress.step if progress.step else 0.0
+            seconds = progress.seconds / (step - 1) if step > 1 else 0.0
         elif not progress.seconds:  # the steps before this one compiled, and nothing was known
-            seconds *= progress.step + 1
+            seconds *= step
         progress.seconds += seconds
 
     def _rate(self, max_seconds: float) -> float:
         """The next step's learning rate, when training ends after `max_seconds`."""
         progress, end_step = self.progress, math.inf
         if max_seconds < math.inf and progress.seconds:  # at the pace so far
-            end_step = progress.schedule_step * max_seconds / progress.seconds
+            done = progress.schedule_step - len(self._in_flight)
+            end_step = done * max_seconds / progress.seconds
         rate = learning_rate(
             progress.schedule_step,
             config=self.config,
@@ -264,15 +332,15 @@ class Trainer:
         self.progress.max_seconds = self.plan.max_seconds
         self._checkpoints.save(self.engine.state.arrays(), self.progress)
 
-    def _keep_bad_batch(self, batch: Batch, logs: Mapping[str, float]) -> None:
+    def _keep_bad_batch(self, one: StepInFlight, logs: Mapping[str, float]) -> None:
         """Notes a non-finite step: its update was skipped, its images are kept to look at."""
         self.progress.bad_streak += 1
-        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in batch["source_id"]]
-        path = self._checkpoints.folder / "bad_batches" / f"step-{self.progress.step}.npz"
+        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in one.batch["source_id"]]
+        path = self._checkpoints.folder / "bad_batches" / f"step-{one.step}.npz"
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **{k: np.asarray(v) for k, v in batch.items()})
+            np.savez_compressed(file, **{k: np.asarray(v) for k, v in one.batch.items()})
         logger.info(
-            f"step {self.progress.step}: loss {logs['loss']}, gradient norm "
+            f"step {one.step}: loss {logs['loss']}, gradient norm "
             f"{logs['gradient_norm']}: update skipped; images {', '.join(ids)} -> {path}"
         )
 
@@ -295,6 +363,13 @@ class Trainer:
             f"not finite {BAD_STREAK} times in a row: back to step {self.progress.step}, "
             f"learning rate x {factor:g} from here on"
         )
+
+    def _redo(self) -> None:
+        """Returns to the last checkpoint after the memory that ran out took the state with it."""
+        seconds, self._in_flight = self.progress.seconds, []
+        self.resume()
+        self.progress.seconds = seconds
+        logger.info(f"the weights went with the memory: back to step {self.progress.step}")
 
     def _evaluation_is_due(self) -> bool:
         """Whether an epoch, or the time, has just ended and its evaluation is not in the log."""

@@ -153,3 +153,57 @@ def test_other_errors_are_not_taken_for_it(records, model, monkeypatch):
     monkeypatch.setattr(detector, "_evaluate", broken)
     with pytest.raises(ValueError, match="shapes"):
         validator(records, 2, num_images=2)(detector)
+
+
+@pytest.fixture
+def runs_ahead(monkeypatch):
+    monkeypatch.setattr(backend, "runs_ahead", lambda: True)
+
+
+def test_the_next_batch_is_on_its_way_before_one_is_looked_at(
+    records, model, device, runs_ahead, monkeypatch
+):
+    frames = {}
+    for ahead in (False, True):
+        monkeypatch.setattr(backend, "runs_ahead", lambda ahead=ahead: ahead)
+        device.sizes.clear()
+        one, seen = validator(records, 2, num_images=5), []
+        detector = Detector(model, CONFIG)
+        frames[ahead] = []
+        for _, found in detector.detect_each(one._batches()):
+            seen.append(len(device.sizes))
+            frames[ahead] += found
+        assert seen == ([2, 3, 3] if ahead else [1, 2, 3])
+    for first, second in zip(frames[True], frames[False], strict=True):
+        assert first.source_id == second.source_id
+        np.testing.assert_array_equal(first.boxes, second.boxes)
+
+
+def test_memory_that_runs_out_in_flight_costs_no_result(
+    records, model, device, runs_ahead, monkeypatch, said
+):
+    """One does not fit beside the batch before; another fails where its results are read."""
+    detector, calls, to_numpy = Detector(model, CONFIG), [], keras.ops.convert_to_numpy
+    expected = validator(records, 1, num_images=5).detect(detector)
+    detect = detector._detect
+
+    def failing(*args):
+        calls.append(len(args[2]))
+        if len(calls) == 2:
+            raise MemoryError("injected")
+        return detect(*args)
+
+    def reading(x):
+        if len(calls) == 4 and len(x) == 2:  # the third batch was started, the second is read
+            calls.append(0)
+            raise MemoryError("injected")
+        return to_numpy(x)
+
+    monkeypatch.setattr(detector, "_detect", failing)
+    monkeypatch.setattr("efficientdet.inference.detector.ops.convert_to_numpy", reading)
+    found = validator(records, 2, num_images=5).detect(detector)
+    assert [frame.source_id for frame in found] == [frame.source_id for frame in expected]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+    assert said == ["out of memory with 2 images at once: going on with 1"]
+    assert 0 in calls

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -57,10 +58,11 @@ def test_measuring_ends_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> No
         def __init__(self, config: Config):
             self.config = config
 
-        def step(self, batch: dict, **arguments: float) -> None:
+        def step(self, batch: dict, **arguments: float) -> np.ndarray:
             assert batch["images"].shape[1:] == (64, 128, 3)
             if len(batch["images"]) > 2:
                 raise MemoryError("injected")
+            return np.zeros(1)
 
     monkeypatch.setattr("efficientdet.training.memory.TrainingEngine", TrainingEngine)
     found = measure(Config(image_size="128x64"), [1, 2, 4, 8])

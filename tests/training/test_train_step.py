@@ -187,7 +187,7 @@ def test_every_fallback_decides_about_batch_norm_again(
     def step(self: TrainStep, batch: dict, **arguments: float) -> dict:
         for failure in failures:
             raise failure
-        return {}
+        return np.zeros(len(self.log_names), np.float32)
 
     monkeypatch.setattr(TrainStep, "__call__", step)
     engine.update(_batch(0, size=8), step=0, learning_rate=0.0)
@@ -266,12 +266,13 @@ def test_the_largest_batch_of_equal_shares(said: list[str]) -> None:
     """No step is tried that cannot be cut into micro-batches, nor one beyond the records."""
     sizes: list[int] = []
 
-    def small_card(batch: dict, **arguments: float) -> None:
+    def small_card(batch: dict, **arguments: float) -> np.ndarray:
         sizes.append(len(batch["images"]))
         if sizes[-1] % 8:
             raise ValueError("cannot be cut")
         if sizes[-1] > 16:
             raise MemoryError("injected")
+        return np.zeros(1)
 
     state = SimpleNamespace(arrays=dict, load=lambda arrays: None)
     config = _config(grad_accum_steps=8)
