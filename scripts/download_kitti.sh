@@ -3,7 +3,8 @@
 # holds training/image_2 and training/label_2:
 #   bash scripts/download_kitti.sh [FOLDER]          ./KIT
 # What was interrupted, fetching or unpacking, goes on; what is there is left alone. About 19 GB
-# are needed on the disk, 12.6 less once the zips are removed. Needs no installation. Knobs:
+# are needed on the disk, 12.6 less once the zips are removed. Needs only some Python 3.11 or newer.
+# Knobs:
 #   ZIPS             folder that holds data_object_image_2.zip and     none: they are fetched
 #                    data_object_label_2.zip already
 #   TESTING          1: testing/image_2, too (6 GB more)               0

@@ -27,8 +27,8 @@ KNOBS = {
     "EPOCHS": "1",
     "COUNT": "2",
     "HPARAMS": (
-        "backbone_name=efficientnet-tiny,fpn_num_filters=16,fpn_cell_repeats=1,box_class_repeats=1,"
-        "image_size=128x64,anchor_scale=1"
+        "backbone_name=efficientnet-tiny,fpn_num_filters=8,fpn_cell_repeats=1,box_class_repeats=1,"
+        "max_level=5,image_size=128x64,anchor_scale=1"
     ),
 }
 

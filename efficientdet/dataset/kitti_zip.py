@@ -1,21 +1,29 @@
 """KITTI's zips: what frames they hold, and these as folders that are complete or not there."""
 
+import lzma
 import os
 import re
-import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 _FILE = re.compile(
     r"(?P<folder>(?:training|testing)/(?:image_2|label_2))/(?P<name>\w[\w-]{0,99}\.(?:png|jpe?g|txt))",
     re.ASCII,
 )
 _BLOCK = 4096  # bytes that a file takes of a disk at once
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+# What Python's zipfile raises while it reads what is no sound zip; OSError of a place before its
+# start. LZMAError and struct.error are of no kind of these.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError),
+    *(RuntimeError, ValueError, OverflowError, MemoryError),
+)
 
 Members = dict[str, zipfile.ZipInfo]
+Read = TypeVar("Read")
 
 
 class ZipError(ValueError):
@@ -93,6 +101,8 @@ def _opened(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.filename:  # it cannot be opened
+            raise
         raise ZipError(f"no complete zip ({error})") from None
 
 
@@ -103,9 +113,15 @@ def _is_whole(path: Path, member: zipfile.ZipInfo) -> bool:
 
 
 def _write(packed: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    source = _reading(member, lambda: packed.open(member))
+    with source, path.open("wb") as file:
+        while block := _reading(member, lambda: source.read(1 << 20)):
+            file.write(block)
+
+
+def _reading(member: zipfile.ZipInfo, read: Callable[[], Read]) -> Read:
+    """What `read` gives; nothing is written in it, so that each error is one of the zip."""
     try:
-        with packed.open(member) as source, path.open("wb") as file:
-            shutil.copyfileobj(source, file)
+        return read()
     except _DAMAGE as error:  # the CRC-32, too
-        path.unlink(missing_ok=True)
         raise ZipError(f"{member.filename} is damaged ({error})") from None
