@@ -3,7 +3,7 @@
 import importlib
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,9 +49,12 @@ class ExportedDetector(ABC):
             frames += to_frames(self._detections(self.run(batch, row)), one)
         return frames
 
-    def evaluate(self, batch: Batch) -> tuple[list[FrameDetections], dict[str, float]]:
-        """Detections; no losses, which are nothing that the file computes."""
-        return self.detect(batch), {"num_positives": 0.0}
+    def evaluate_each(
+        self, batches: Iterable[Batch]
+    ) -> Iterator[tuple[Batch, list[FrameDetections], dict[str, float]]]:
+        """Batch by batch the detections; no losses, which are nothing that the file computes."""
+        for batch in batches:
+            yield batch, self.detect(batch), {"num_positives": 0.0}
 
     def _detections(self, outputs: Outputs) -> Detections:
         if self.info.nms:
