@@ -100,9 +100,8 @@ def predict(options: PredictOptions) -> None:
     )
     if images:
         found = predict_images(prediction, images)
-        what = "pictures" if options.draw else "images"
-        results = f"KITTI files in {folder}/results; detections.json"
-        logger.info(f"{len(found)} {what} in {folder}; {results}")
+        what = counted(len(found), "picture" if options.draw else "image")
+        logger.info(f"{what} in {folder}; KITTI files in {folder}/results; detections.json")
         if options.submission:
             _submit(options.submission, found, label_map)
     for video in videos:
