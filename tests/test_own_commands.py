@@ -68,7 +68,7 @@ def test_what_fails_or_is_dry_leaves_nothing(convert, capsys):
     Path("mine/labels/1.txt").write_text("버스 0.5 0.5 0.1 0.1\n", encoding="utf-8")
     with pytest.raises(UserError, match="1 problems.*\n.*1.txt:1: this looks like YOLO's"):
         convert("--subset=all")
-    assert not [path for path in Path("own").glob("*")]
+    assert not list(Path("own").glob("*"))
     with pytest.raises(UsageError, match="--label_map_path is missing: no class is found in"):
         convert("--subset=testing")
 
