@@ -130,7 +130,9 @@ class Manifest:
         counts = self.class_counts
         others = [name for name in counts if self.label_map.id_of(name) is None]
         names = [name for types in self.label_map.types for name in types]
-        return [name + meant(name, others) for name in names if counts and name not in counts]
+        absent = [name for name in names if counts and name not in counts]
+        hints = [meant(name, others).removeprefix("; ") for name in absent]
+        return [f"{n} ({hint})" if hint else n for n, hint in zip(absent, hints, strict=True)]
 
     @classmethod
     def read(cls, records: str | Path | Sequence[str | Path]) -> "Manifest | None":

@@ -168,7 +168,7 @@ def test_a_class_that_the_map_does_not_name_is_counted_and_named(make_set):
 def test_a_class_that_no_label_names_is_told_with_the_nearest(make_set):
     root = make_set({"1.png": [full("Pedestrian"), full("보행자")]})
     manifest, _ = run(root, LabelMap((("Pedestrain",), ("보행자",), ("버스",))))
-    assert "in no label here: Pedestrain; is Pedestrian meant?, 버스" in manifest.summary()
+    assert "in no label here: Pedestrain (is Pedestrian meant?), 버스" in manifest.summary()
 
 
 def test_letter_case_alone_makes_no_other_class(make_set):
@@ -206,6 +206,19 @@ def test_a_wrong_folder_is_one_line(make_set, how):
     with pytest.raises(UserError, match=said) as error:
         run(root)
     assert "\n" not in str(error.value)
+    assert sorted(path.name for path in root.iterdir()) == ["images", "labels"]
+
+
+def test_labels_of_larger_images_are_named_as_a_whole(make_set):
+    root = make_set({f"{i}.png": [full("보행자", f"10 8 {140 + i} 60")] for i in range(4)})
+    with pytest.raises(UserError) as error:
+        run(root)
+    head, hint, *lines = str(error.value).split("\n")
+    assert head.startswith("4 problems in the input") and len(lines) == 4
+    assert hint.strip().startswith(
+        "boxes of 4 of 4 images reach outside, up to 143x60, where images are as small as 100x40: "
+        "labels of another set"
+    )
     assert sorted(path.name for path in root.iterdir()) == ["images", "labels"]
 
 
