@@ -5,7 +5,7 @@
 #               the others are compared with
 #   RECORDS     folder of val.record                         where the evaluations found it
 #   OUTPUT      the page                                     ./compare.html
-#   BOOTSTRAP   resamples for the intervals, 0: none         400
+#   BOOTSTRAP   resamples for the intervals, 0: none         1000
 #   FRAMES      frames to show                               6
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
@@ -14,5 +14,5 @@ require_numbers BOOTSTRAP FRAMES
 
 exec "$PYTHON" -m efficientdet.commands.report \
   --model_dir="${MODEL_DIR:-./savedmodel/exp_kitti_d0}" --output="${OUTPUT:-./compare.html}" \
-  --bootstrap="${BOOTSTRAP:-400}" --frames="${FRAMES:-6}" \
+  --bootstrap="${BOOTSTRAP:-1000}" --frames="${FRAMES:-6}" \
   ${RECORDS:+--val_file_pattern="$RECORDS/val.record"} "$@"

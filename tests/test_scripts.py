@@ -150,7 +150,7 @@ def test_what_is_set_is_passed_and_what_follows_is_added(run: Run):
 def test_a_report_takes_its_records_from_the_runs_unless_told(run: Run):
     _, (call,) = run("report.sh")
     assert flags(call) == {
-        "model_dir": "./savedmodel/exp_kitti_d0", "output": "./compare.html", "bootstrap": "400",
+        "model_dir": "./savedmodel/exp_kitti_d0", "output": "./compare.html", "bootstrap": "1000",
         "frames": "6",
     }  # fmt: skip
     _, (call,) = run("report.sh", "--newest", MODEL_DIR="a,b", RECORDS="there", OUTPUT="c.html")

@@ -58,7 +58,7 @@ if __name__ == "__main__":
         "newest", False, "Take each run's last evaluation, not that of its best checkpoint."
     )
     flags.DEFINE_integer(
-        "bootstrap", 400, "Resamples for the intervals; 0: no intervals.", lower_bound=0
+        "bootstrap", 1000, "Resamples for the intervals; 0: no intervals.", lower_bound=0
     )
     flags.DEFINE_integer(
         "frames", 6, "Frames to show under each run, the worst differences first.", lower_bound=0

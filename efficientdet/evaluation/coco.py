@@ -110,6 +110,7 @@ class Matching(COCOeval):
         self.truths = _flatten_truths(truths, label_map)
         self.detections = _flatten_detections(detections, label_map, self.params.maxDets[-1])
         self._pairs = _overlapping(self.detections, self.truths, min(self.params.iouThrs))
+        self._ranks: dict[tuple[int, int], tuple] = {}
 
     def evaluate(self) -> None:
         """Matches, by size and IoU threshold."""
@@ -142,31 +143,26 @@ class Matching(COCOeval):
             partner[level, det[rows[chosen]]] = truth[rows[chosen]]
         return partner
 
-    def accumulate(
-        self, weights: np.ndarray | None = None, sizes: Sequence[int] = range(4)
-    ) -> None:
+    def accumulate(self, sizes: Sequence[int] = range(4)) -> None:
         """Fills `eval` with precision and recall.
 
         Args:
-            weights: int [F], how many times each frame counts; by default once.
             sizes: indices of `params.areaRng`; what is left out stays -1. So does the precision
                 with less than the most detections an image, of which no summary tells.
         """
         p, truths = self.params, self.truths
-        weights = np.ones(len(p.imgIds), int) if weights is None else weights
         shape = (len(p.iouThrs), len(p.recThrs), len(p.catIds), len(p.areaRng), len(p.maxDets))
         precision, scores = np.full(shape, -1.0), np.full(shape, -1.0)
         recall = np.full((shape[0], *shape[2:]), -1.0)
         position = position_in_group(self.detections.group)
         for k, class_id in enumerate(p.catIds):
-            rows = np.flatnonzero(self.detections.class_id == class_id)
-            rows = rows[np.argsort(-self.detections.score[rows], kind="stable")]
-            weight, score = weights[self.detections.frame[rows]], self.detections.score[rows]
+            rows = self._of_class(class_id)
+            score = self.detections.score[rows]
             for a in sizes:
-                sought = truths.frame[(truths.class_id == class_id) & ~self._ignored[a]]
-                if not (num_objects := weights[sought].sum()):
+                num_objects = np.sum((truths.class_id == class_id) & ~self._ignored[a])
+                if not num_objects:
                     continue
-                counted = ~self._excused[a][:, rows] * weight
+                counted = ~self._excused[a][:, rows] * 1
                 hits = counted * self._matched[a][:, rows]
                 for m, most in enumerate(p.maxDets):
                     recall[:, k, a, m] = hits[:, position[rows] < most].sum(axis=1) / num_objects
@@ -178,10 +174,61 @@ class Matching(COCOeval):
     def precision(
         self, weights: np.ndarray | None = None, sizes: Sequence[int] = range(4)
     ) -> np.ndarray:
-        """`CocoResult.precision`; arguments as in `accumulate`, sizes left out are NaN."""
-        self.accumulate(weights, sizes)
+        """`CocoResult.precision`.
+
+        Args:
+            weights: int [F], how many times each frame counts; by default once.
+            sizes: as in `accumulate`; those left out are NaN.
+        """
+        if weights is not None:
+            return self._resampled(weights, sizes)
+        self.accumulate(sizes)
         precision = self.eval["precision"][..., -1]
         return np.where(precision < 0, np.nan, precision)
+
+    def _resampled(self, weights: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+        """The same as by `accumulate` with each frame repeated, to the last bit.
+
+        A thousand samples of a whole validation set would take hours that way. But only the
+        precision at the right detections counts, and which those are does not depend on the draw.
+        """
+        levels, recalls = len(self.params.iouThrs), self.params.recThrs
+        precision = np.full((levels, len(recalls), len(self.params.catIds), 4), np.nan)
+        for k in range(len(self.params.catIds)):
+            for a in sizes:
+                sought, by_level = self._ranked(k, a)
+                if not (num_objects := weights[sought].sum()):
+                    continue
+                for level, (frames, hits) in enumerate(by_level):
+                    tp = np.cumsum(weights[frames[hits]])
+                    best = tp / (np.cumsum(weights[frames])[hits] + np.spacing(1))
+                    best = np.append(np.maximum.accumulate(best[::-1])[::-1], 0.0)
+                    at = np.searchsorted(tp / num_objects, recalls, side="left")
+                    precision[level, :, k, a] = best[at]
+        return precision
+
+    def _ranked(self, k: int, a: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """Of a class and a size: the frame of each object, and by IoU threshold the frame of each
+        detection that counts, best first, down to the last right one, and which are right.
+        """
+        if (k, a) in self._ranks:
+            return self._ranks[k, a]
+        truths, class_id = self.truths, self.params.catIds[k]
+        sought = truths.frame[(truths.class_id == class_id) & ~self._ignored[a]]
+        rows = self._of_class(class_id)
+        by_level = []
+        for excused, matched in zip(self._excused[a][:, rows], self._matched[a][:, rows],
+                                    strict=True):  # fmt: skip
+            hits = np.flatnonzero(matched[~excused])
+            last = hits[-1] + 1 if len(hits) else 0
+            by_level.append((self.detections.frame[rows[~excused][:last]], hits))
+        self._ranks[k, a] = sought, by_level
+        return sought, by_level
+
+    def _of_class(self, class_id: int) -> np.ndarray:
+        """Its detections (indices), best first."""
+        rows = np.flatnonzero(self.detections.class_id == class_id)
+        return rows[np.argsort(-self.detections.score[rows], kind="stable")]
 
     def result(self) -> CocoResult:
         """Precision, recall and summary of what was matched."""

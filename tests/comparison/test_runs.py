@@ -57,7 +57,7 @@ def test_where_a_run_stands(tmp_path: Path) -> None:
 def test_what_is_missing_or_damaged_is_noted(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", hits=None)
     (folder / "config.yaml").write_text("a: [")
-    (folder / "label_map.txt").write_text("no map")
+    (folder / "label_map.txt").write_text("5: Car")
     (folder / "restore_report.json").write_text("{")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')  # it is being written

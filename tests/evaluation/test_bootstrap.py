@@ -7,7 +7,7 @@ import pytest
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.splits import drive_of, read_split_file
 from efficientdet.errors import UsageError
-from efficientdet.evaluation import bootstrap
+from efficientdet.evaluation import bootstrap, coco
 from efficientdet.evaluation.evaluate import evaluate
 from efficientdet.evaluation.folders import read_label_folder, read_result_folder
 
@@ -109,3 +109,27 @@ def test_one_drive_has_no_interval(random_frames):
 )
 def test_what_was_drawn_is_said(groups, said):
     assert bootstrap.resampled(groups).startswith(said)
+
+
+def test_a_sample_is_what_counting_each_frame_as_often_as_drawn_gives(random_frames):
+    """To the last bit, for all classes, sizes and thresholds, against sums over all detections."""
+    truths, detections = random_frames(3, num_frames=14)
+    label_map = LabelMap.kitti()
+    matching = coco.match(truths, detections, label_map)
+    boxes, generator = matching.detections, np.random.default_rng(0)
+    for _ in range(4):
+        weights = generator.integers(0, 3, len(truths))
+        found = matching.precision(weights)
+        for k, class_id in enumerate(label_map.names):
+            rows = matching._of_class(class_id)
+            for a in range(4):
+                of_class = (matching.truths.class_id == class_id) & ~matching._ignored[a]
+                sought = weights[matching.truths.frame[of_class]].sum()
+                if not sought:
+                    assert np.isnan(found[:, :, k, a]).all()
+                    continue
+                counted = ~matching._excused[a][:, rows] * weights[boxes.frame[rows]]
+                hits = counted * matching._matched[a][:, rows]
+                recalls, scores = matching.params.recThrs, boxes.score[rows]
+                slow, _ = coco._interpolate(hits, counted - hits, scores, sought, recalls)
+                np.testing.assert_array_equal(found[:, :, k, a], slow)
