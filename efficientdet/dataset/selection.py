@@ -104,7 +104,7 @@ def _listed_frames(frames: list[Frame], options: Options) -> list[Frame]:
     if options.split_file is None:
         raise UsageError("--split=file needs --split_file, a list with one frame id a line")
     present = {frame.source_id: frame for frame in frames}
-    ids = splits.read_split_file(options.split_file)
+    ids = splits.read_split_file(options.split_file, present)
     absent = [source_id for source_id in ids if source_id not in present]
     if absent:
         raise UserError(

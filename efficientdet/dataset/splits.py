@@ -8,7 +8,7 @@ import codecs
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -186,10 +186,11 @@ def search_groups(
     return best
 
 
-def read_split_file(path: str | Path) -> list[str]:
+def read_split_file(path: str | Path, known: Collection[str] = ()) -> list[str]:
     """Frame ids of an ImageSets list, one a line; the one reader of such lists.
 
-    `000007.png`, `000007.txt` and paths (with \\, too) are reduced to the id.
+    `000007.png`, `000007.txt` and paths (with \\, too) are reduced to the id: of a path as much as
+    is one of `known`, such as `cam1/000007`, or else its last part.
 
     Raises:
         UserError: unreadable, empty, an id that stands twice or can name no file; names the line.
@@ -203,7 +204,7 @@ def read_split_file(path: str | Path) -> list[str]:
         raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from None
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        if source_id := _listed_id(line.strip()):
+        if source_id := _listed_id(line.strip(), known):
             if len(source_id) > _MAX_ID or not source_id.isprintable() or source_id == "..":
                 raise UserError(
                     f"{path}:{number}: {shown(source_id)} is no frame id; expected one a line, "
@@ -219,9 +220,11 @@ def read_split_file(path: str | Path) -> list[str]:
     return list(seen)
 
 
-def _listed_id(text: str) -> str:
+def _listed_id(text: str, known: Collection[str]) -> str:
     path = PureWindowsPath(text)  # splits at / and at \
-    return path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt") else path.name
+    name = path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt") else path.name
+    ends = ("/".join((*path.parts[start:-1], name)) for start in range(len(path.parts)))
+    return next((end for end in ends if end in known), name)
 
 
 def count_drives(ids: Iterable[str]) -> dict[str, int]:

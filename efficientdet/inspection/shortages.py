@@ -4,6 +4,7 @@ Nothing here is wrong with a record, so none of it is a problem: training works,
 mislead. A reader is told in words of their own, and what to do.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -93,7 +94,7 @@ def _not_learnt(
     parts.append("Add frames of them" + ("." if label_map is None else ", or convert with"))
     if label_map:
         kept = [name for i in names if count[i] for name in label_map.types[i - 1]]
-        parts.append(f"--classes={','.join(kept)}")
+        parts.append(shlex.quote(f"--classes={','.join(kept)}"))  # names may have blanks
     yield Problem(NOT_LEARNT, one.path.name, " ".join(parts))
 
 

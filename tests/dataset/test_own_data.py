@@ -222,6 +222,16 @@ def test_labels_of_larger_images_are_named_as_a_whole(make_set):
     assert sorted(path.name for path in root.iterdir()) == ["images", "labels"]
 
 
+def test_a_list_names_frames_in_folders(make_set):
+    root = make_set({f"cam{i}/1.png": [full("보행자")] for i in range(3)})
+    (root / "list.txt").write_text("cam2/1\n/data/images/cam0/1.png\n")
+    manifest, _ = run(root, options=Options("all", "file", split_file=root / "list.txt"))
+    assert manifest.source_ids == ["cam0/1", "cam2/1"]
+    (root / "list.txt").write_text("1.png\n")
+    with pytest.raises(UserError, match="1 of its 1 frames are absent, first 1"):
+        run(root, options=Options("all", "file", split_file=root / "list.txt"))
+
+
 def test_images_without_a_label_may_be_empty(make_set):
     root = make_set({"1.png": [full("보행자")], "2.png": [], "3.png": []})
     for name in "23":
