@@ -93,10 +93,10 @@ def group(ids: Iterable[str], group_by: str) -> dict[str, str]:
         groups = _by_pattern(ids, group_by)
     if len(set(groups.values())) < 2:
         raise UserError(
-            f"--split=sequence: --group_by={group_by} makes one group of all "
+            f"--group_by={group_by} makes one group of all "
             f"{counted(len(ids), 'frame')} (first {ids[0]}), which cannot be parted; expected "
             "folder, time, time:SECONDS or a regular expression that tells recordings apart, or "
-            "take --split=drive, which cuts blocks"
+            "--split=drive: KITTI's drives, of other data blocks"
         )
     return groups
 

@@ -45,7 +45,7 @@ class Candidate:
     config: Config
     row: AnchorRow
     num_bytes: float
-    lost: float  # share, classes and sizes by the square root of their number
+    lost: float  # share, each class and size counted by the square root of its number
 
     @property
     def pixels(self) -> int:

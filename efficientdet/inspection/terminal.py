@@ -90,11 +90,11 @@ def print_recommendation(console: Console, found: Recommendation, text: str) -> 
         ["", *(one.row.input_size for one in ones)],
         ["chosen", *("*" if one is found.chosen else "" for one in ones)],
         ["anchor_scale", *(_number(one.config.anchor_scale) for one in ones)],
-        ["aspect_ratios", *("fitted" if one.row.fitted else "as before" for one in ones)],
+        ["aspect_ratios", *("fitted" if one.row.fitted else "configured" for one in ones)],
         ["min_level", *(one.config.min_level for one in ones)],
         [f"GB of {found.batch_size} images", *(f"{one.num_bytes / 2**30:.1f}" for one in ones)],
         *([name, *(f"{100 * missed[name]:.1f}" for missed in covered)] for name in groups),
-        ["weighted", *(f"{100 * one.lost:.1f}" for one in ones)],
+        ["balanced", *(f"{100 * one.lost:.1f}" for one in ones)],
     ]
     _print_table(console, table)
     console.print(f"\n{text}", highlight=False, soft_wrap=True, markup=False)
