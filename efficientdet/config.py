@@ -180,6 +180,9 @@ class Config:
     grad_accum_steps: int = hp(1, "micro-batches that a batch is cut into", "[1, 4096]")
 
     # Speed.
+    uint8_images: bool = hp(
+        False, "training images go to the device as bytes, rounded to whole grey levels"
+    )
     fetch_steps: int | None = hp(
         None,
         "steps whose losses are fetched at once, while the next one runs; 0: after each; "

@@ -1,10 +1,13 @@
 """Object-based TensorFlow checkpoints: keys of objects -> names of variables."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
 from efficientdet.errors import UserError
 
@@ -25,6 +28,9 @@ def named_variables(
     Raises:
         UserError: the graph is damaged, or names two variables alike.
     """
+    # Here, because a detector without such a checkpoint needs no TensorFlow.
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
     graph = TrackableObjectGraph()
     try:
         graph.ParseFromString(np.asarray(stored[GRAPH]).item())
@@ -55,7 +61,7 @@ def named_variables(
     return weights
 
 
-def _name_and_key(node: TrackableObjectGraph.TrackableObject) -> tuple[str, str]:
+def _name_and_key(node: "TrackableObjectGraph.TrackableObject") -> tuple[str, str]:
     """A variable's name and the key of its value; empty for another object."""
     values = [one for one in node.attributes if one.name == _VALUE and one.full_name]
     return (values[0].full_name, values[0].checkpoint_key) if values else ("", "")

@@ -41,25 +41,33 @@ def preprocess(image: tf.Tensor, config: Config) -> tuple[tf.Tensor, tf.Tensor]:
     return finish(sample.image, config), sample.scale
 
 
-def finish(image: tf.Tensor, config: Config) -> tf.Tensor:
-    """(rgb - mean) / std, then zeros below and to the right up to the input size."""
+def finish(image: tf.Tensor, config: Config, dtype: str = "float32") -> tf.Tensor:
+    """(rgb - mean) / std, then zeros below and to the right up to the input size.
+
+    uint8: whole pixels instead, and the rest is left to `model.pixels.normalise`.
+    """
+    if dtype == "uint8":
+        return geometry.pad(tf.cast(tf.round(image), tf.uint8), config.image_hw)
     mean, std = np.float32(config.mean_rgb), np.float32(config.stddev_rgb)
     image = geometry.scale_channels(tf.cast(image, tf.float32), 1.0 / std, -mean / std)
-    return geometry.pad(image, config.image_hw)
+    return geometry.pad(tf.cast(image, dtype), config.image_hw)
 
 
 def to_pixels(image: np.ndarray, config: Config) -> np.ndarray:
     """uint8 [h, w, 3] of what `finish` made: the network's input, to look at."""
+    if image.dtype == np.uint8:
+        return image
     mean, std = np.float32(config.mean_rgb), np.float32(config.stddev_rgb)
-    return np.clip(np.round(image * std + mean), 0, 255).astype(np.uint8)
+    return np.clip(np.round(image.astype(np.float32) * std + mean), 0, 255).astype(np.uint8)
 
 
 class InputPipeline:
     """Batches of a set of records. `len` is the number of batches in an epoch.
 
     A batch is a dict of tensors, B images of H x W pixels (`config.image_hw`), M instances:
-        images: float32 [B, H, W, 3], (rgb - mean) / std, resized to fit, in the top left corner;
-            the rest is 0.
+        images: [B, H, W, 3] of `image_dtype`, (rgb - mean) / std, resized to fit, in the top left
+            corner; the rest is 0. As uint8: 0..255, rounded.
+        shown: int32 [B, 2], of uint8 images alone: height and width of that corner.
         boxes: float32 [B, M, 4], ymin xmin ymax xmax in pixels of `images`; 0 where there is none.
         classes: int32 [B, M], 1..K, or a role of `model.roles`: PADDING, IGNORE.
         source_id: string [B].
@@ -79,6 +87,8 @@ class InputPipeline:
         seed: of order and augmentations.
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
             means all records once. A pass of the pipeline is longer where frames are repeated.
+        image_dtype: float32; the half precision in which the network computes, to which it would
+            round them anyway; or uint8, a quarter of the bytes, for up to half a grey level.
 
     Raises:
         UserError: unreadable files.
@@ -95,7 +105,9 @@ class InputPipeline:
         max_instances: int,
         seed: int = 0,
         examples_per_epoch: int | None = None,
+        image_dtype: str = "float32",
     ):
+        self._image_dtype = image_dtype
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
         self._batch_size, self._num_classes = batch_size, num_classes
@@ -168,8 +180,9 @@ class InputPipeline:
         else:
             sample = geometry.letterbox(sample, self._config.image_hw)
         boxes, classes = self._instances(sample, valid)
-        return {
-            "images": finish(sample.image, self._config),
+        shown = {"shown": geometry.size_of(sample.image)} if self._image_dtype == "uint8" else {}
+        return shown | {
+            "images": finish(sample.image, self._config, self._image_dtype),
             "boxes": boxes,
             "classes": classes,
             "source_id": source_id,

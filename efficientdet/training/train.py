@@ -294,6 +294,8 @@ def _training_batches(
         max_instances=_instances(records, config),
         seed=config.seed,
         examples_per_epoch=examples_per_epoch,
+        # Half precision is what the network makes of them first of all.
+        image_dtype="uint8" if config.uint8_images else keras.config.dtype_policy().compute_dtype,
     )
     return lambda epoch, skip: pipeline.batches(epoch=epoch, skip_batches=skip)
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from efficientdet import backend
 from efficientdet.config import Config
-from efficientdet.model import losses, targets
+from efficientdet.model import losses, pixels, targets
 from efficientdet.model.anchors import Anchors
 from efficientdet.training.ema import ema_update
 from efficientdet.training.optimizers import Optimizer, clip_by_global_norm
@@ -57,8 +57,9 @@ class TrainStep:
         """Updates the state by one effective batch, and does not wait until that is done.
 
         Args:
-            batch: `images` [B, H, W, 3] float32, `boxes` [B, M, 4] float32, `classes` [B, M] int32,
-                as the input pipeline makes them; B is a multiple of `grad_accum_steps`.
+            batch: `images` [B, H, W, 3], `boxes` [B, M, 4] float32, `classes` [B, M] int32, with
+                uint8 images `shown` too, as the input pipeline makes them; B is a multiple of
+                `grad_accum_steps`.
             step: updates done before this one.
             learning_rate: of this update, before `lr_scales`.
 
@@ -67,7 +68,8 @@ class TrainStep:
             `det_loss`, `reg_l2_loss`, `loss`, `gradient_norm`, `num_positives`, `finite` (0.0: loss
             or gradient was not finite; nothing was changed) and `loss_scale`.
         """
-        inputs = {key: np.asarray(batch[key]) for key in ("images", "boxes", "classes")}
+        keys = ("images", "boxes", "classes", "shown")
+        inputs = {key: np.asarray(batch[key]) for key in keys if key in batch}
         inputs["step"] = np.float32(step)
         inputs["learning_rate"] = np.float32(learning_rate)
         return self._update(inputs)
@@ -78,7 +80,10 @@ class TrainStep:
         normaliser, positives = losses.normaliser(
             assigned.num_positives, config, state["positives"][0]
         )
-        gradients, statistics, logs = self._gradients(state, inputs["images"], assigned, normaliser)
+        images = inputs["images"]
+        if "shown" in inputs:
+            images = pixels.normalise(images, inputs["shown"], config)
+        gradients, statistics, logs = self._gradients(state, images, assigned, normaliser)
         (logs["reg_l2_loss"], _), decay = backend.value_and_grad(self._l2_loss, state["trainables"])
         logs["loss"] = logs["det_loss"] + logs["reg_l2_loss"]
         gradients = [

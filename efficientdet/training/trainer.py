@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from efficientdet.atomic import atomic_path
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.validation import EpochEvaluation
 from efficientdet.run.callbacks import Callback, is_summary
 from efficientdet.run.checkpoints import CheckpointManager, Progress, hold
 from efficientdet.run.scoreboard import Scoreboard
+from efficientdet.training import bad_batch
 from efficientdet.training.engine import StateLost, TrainingEngine
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
@@ -268,7 +268,8 @@ class Trainer:
         if logs["finite"] or logs["loss_scale"] > 1.0:  # overflow in float16 is part of the game
             progress.bad_streak = 0
         else:
-            self._keep_bad_batch(one, logs)
+            progress.bad_streak += 1
+            bad_batch.keep(self._checkpoints.folder, one.step, one.batch, logs)
         progress.rows.append(logs)
         for callback in self._callbacks:
             callback.on_step(one.step, one.fraction, logs)
@@ -331,18 +332,6 @@ class Trainer:
         self.progress.batch_size = self.plan.batch_size
         self.progress.max_seconds = self.plan.max_seconds
         self._checkpoints.save(self.engine.state.arrays(), self.progress)
-
-    def _keep_bad_batch(self, one: StepInFlight, logs: Mapping[str, float]) -> None:
-        """Notes a non-finite step: its update was skipped, its images are kept to look at."""
-        self.progress.bad_streak += 1
-        ids = [i.decode() if isinstance(i, bytes) else str(i) for i in one.batch["source_id"]]
-        path = self._checkpoints.folder / "bad_batches" / f"step-{one.step}.npz"
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **{k: np.asarray(v) for k, v in one.batch.items()})
-        logger.info(
-            f"step {one.step}: loss {logs['loss']}, gradient norm "
-            f"{logs['gradient_norm']}: update skipped; images {', '.join(ids)} -> {path}"
-        )
 
     def _go_back(self) -> None:
         """Returns to the last checkpoint, at half the learning rate."""

@@ -15,7 +15,8 @@ from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UserError
 from efficientdet.input import geometry
 from efficientdet.input.augmentation import random_scale
-from efficientdet.input.pipeline import InputPipeline, finish, preprocess
+from efficientdet.input.pipeline import InputPipeline, finish, preprocess, to_pixels
+from efficientdet.model.pixels import normalise
 from efficientdet.model.roles import IGNORE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "preprocess.npz"
@@ -65,7 +66,7 @@ def record(tmp_path_factory) -> Path:
 
 def pipeline(
     files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1,
-    examples_per_epoch=None, **values,
+    examples_per_epoch=None, image_dtype="float32", **values,
 ):  # fmt: skip
     files = [files] if isinstance(files, Path) else files
     return InputPipeline(
@@ -77,6 +78,7 @@ def pipeline(
         max_instances=max_instances,
         seed=seed,
         examples_per_epoch=examples_per_epoch,
+        image_dtype=image_dtype,
     )
 
 
@@ -341,3 +343,45 @@ def test_all_ops_together_keep_boxes_inside(augmented):
         assert (boxes >= 0).all() and (boxes <= [64, 96, 64, 96]).all()
         assert (boxes[real][:, 2:] > boxes[real][:, :2]).all()
         assert not boxes[~real].any()
+
+
+# --- what goes to the device ---
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_what_the_network_would_make_of_them(record, dtype):
+    whole, half = (
+        next(pipeline(record, training=False, image_dtype=each).batches())["images"]
+        for each in ("float32", dtype)
+    )
+    assert half.dtype.name == dtype
+    cast = tf.cast(tf.cast(whole, dtype), tf.float32)
+    np.testing.assert_array_equal(half.astype(np.float32), cast)
+
+
+def test_bytes_are_normalised_on_the_device_to_half_a_grey_level(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (40, 120, 3), np.uint8)
+    header = ImageHeader("png", 40, 120)
+    with tf.io.TFRecordWriter(str(tmp_path / "noise.record")) as writer:
+        writer.write(make_example(tf.io.encode_png(image).numpy(), header, "noise", []))
+    made = {
+        dtype: next(pipeline(tmp_path / "noise.record", batch_size=1, image_dtype=dtype).batches())
+        for dtype in ("float32", "uint8")
+    }
+    expected, found = made["float32"]["images"], made["uint8"]
+    assert found["images"].dtype == np.uint8 and found["shown"].tolist() == [[32, 96]]
+    normalised = np.asarray(normalise(found["images"], found["shown"], config()))
+    half = 0.5001 / np.float32(config().stddev_rgb)
+    assert (np.abs(normalised - expected) <= half).all()
+    assert not normalised[:, 32:].any()  # black pixels are not 0, what lies beside the picture is
+    shown, before = (to_pixels(one["images"][0], config()) for one in (found, made["float32"]))
+    assert np.abs(shown[:32].astype(int) - before[:32]).max() <= 1  # a tie may go the other way
+
+
+def test_bytes_that_were_not_resized_lose_nothing(record):
+    made = [
+        next(pipeline(record, image_size="120x40", image_dtype=dtype).batches())
+        for dtype in ("float32", "uint8")
+    ]
+    normalised = normalise(made[1]["images"], made[1]["shown"], config())
+    np.testing.assert_allclose(normalised, made[0]["images"], atol=1e-6)

@@ -1,14 +1,10 @@
 """One update of the real network: micro-batches, non-finite losses, the ladder, freezing."""
 
 import dataclasses
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 
@@ -79,21 +75,6 @@ def test_micro_batches_give_the_update_of_the_whole_batch(
     for step in range(2):
         engine.update(_batch(step), step=step, learning_rate=0.01)
     _assert_close(_weights(engine), _weights(whole), 2e-5)
-
-
-def test_micro_batches_with_remat_on_jax(root: Path) -> None:
-    """The test above, with the other backend."""
-    if keras.backend.backend() == "jax":
-        pytest.skip("this is the other backend")
-    test = f"{__file__}::test_micro_batches_give_the_update_of_the_whole_batch[True]"
-    # Compile fast rather than well.
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    finished = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", test],
-        cwd=root, env=os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": flags},
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stdout[-2000:]
 
 
 def test_a_step_that_is_not_finite_changes_nothing(whole: TrainingEngine) -> None:
