@@ -84,8 +84,12 @@ class SavedModel(ExportedDetector):
 
     def run(self, batch: Batch, row: int) -> Outputs:
         """See `ExportedDetector`."""
-        image = tf.constant(batch["originals"][row][None])
-        return {name: value.numpy() for name, value in self._detect(images=image).items()}
+        return self.call(batch["originals"][row][None])
+
+    def call(self, images: np.ndarray) -> Outputs:
+        """The outputs for uint8 [N, h, w, 3]."""
+        outputs = self._detect(images=tf.constant(images))
+        return {name: value.numpy() for name, value in outputs.items()}
 
 
 class OnnxFile(ExportedDetector):
@@ -111,7 +115,11 @@ class OnnxFile(ExportedDetector):
 
     def run(self, batch: Batch, row: int) -> Outputs:
         """See `ExportedDetector`."""
-        values = self._session.run(self._names, {"images": batch["originals"][row][None]})
+        return self.call(batch["originals"][row][None])
+
+    def call(self, images: np.ndarray) -> Outputs:
+        """The outputs for uint8 [N, h, w, 3]."""
+        values = self._session.run(self._names, {"images": images})
         return dict(zip(self._names, values, strict=True))
 
 
@@ -134,15 +142,16 @@ class TfliteFile(ExportedDetector):
             self._detect = self._interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise _damaged(path, error) from None
-        (self._input,) = self._interpreter.get_input_details()
+        self.inputs = self._interpreter.get_input_details()
 
     def run(self, batch: Batch, row: int) -> Outputs:
         """See `ExportedDetector`."""
         config = self.info.config
         pixels = batch["images"][row] * np.float32(config.stddev_rgb) + np.float32(config.mean_rgb)
-        if self._input["dtype"] == np.uint8:
+        dtype = self.inputs[0]["dtype"]
+        if dtype == np.uint8:
             pixels = np.clip(np.rint(pixels), 0, 255)
-        outputs = self._detect(images=pixels[None].astype(self._input["dtype"]))
+        outputs = self._detect(images=pixels[None].astype(dtype))
         # Of the input's sides, in 0..1; classes from 0.
         sides = np.float32(config.image_hw) * np.float32(batch["image_scale"][row])
         outputs = outputs | {"boxes": outputs["boxes"] * np.tile(sides, 2)}
