@@ -244,7 +244,7 @@ class Config:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes YAML that `load_yaml` and `override` read back."""
         with atomic_open(path) as file:
-            yaml.safe_dump(self.to_dict(), file, sort_keys=False)
+            yaml.safe_dump(self.to_dict(), file, sort_keys=False, allow_unicode=True)
 
 
 def _check_together(config: Config) -> None:

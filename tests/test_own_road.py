@@ -27,7 +27,7 @@ SIZES = ((1242, 375), (640, 193), (960, 290))
 HPARAMS = {
     "backbone_name": "efficientnet-tiny", "fpn_num_filters": 16, "fpn_cell_repeats": 1,
     "box_class_repeats": 1, "image_size": "128x64", "anchor_scale": 1, "learning_rate": 0.01,
-    "is_training_bn": False, "num_epochs": 1,
+    "is_training_bn": False, "num_epochs": 1, "repeat_classes": [NAMES[4]],
 }  # fmt: skip
 
 
@@ -92,6 +92,7 @@ def test_the_inspector_passes_the_records(street: Path) -> None:
 
 def test_the_run_is_judged_by_coco_s_metric_under_the_same_names(street: Path) -> None:
     assert RunDirectory(street / "run").stored_label_map == LabelMap.read(street / "label_map.txt")
+    assert NAMES[4] in (street / "run/config.yaml").read_text(encoding="utf-8")
     last = (street / "run/metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
     metrics = json.loads(last)
     named = {name[len("AP_/") :] for name in metrics if name.startswith("AP_/")}
