@@ -15,7 +15,7 @@ from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.model.detector import automl_names, build_detector
 from efficientdet.model.roles import IGNORE
-from efficientdet.training.engine import TrainingEngine
+from efficientdet.training.engine import StateLost, TrainingEngine
 from efficientdet.training.train_state import EMA
 from efficientdet.training.train_step import TrainStep
 
@@ -176,6 +176,26 @@ def test_every_fallback_decides_about_batch_norm_again(
     assert ["BatchNorm statistics are frozen: 4 images" in line for line in said] == (
         [False, True] if loaded else [False]
     )
+
+
+def test_memory_that_ran_out_in_flight_asks_for_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, said: list[str]
+) -> None:
+    """What came after the step that failed is void; the next one is smaller."""
+    engine = TrainingEngine(_config())
+    engine.step = lambda batch, **arguments: None
+
+    def out_of_memory(tensors: list) -> None:
+        raise MemoryError("injected")
+
+    monkeypatch.setattr("efficientdet.backend.fetch", out_of_memory)
+    dispatched = engine.dispatch(_batch(0), step=0, learning_rate=0.0)
+    with pytest.raises(StateLost):
+        engine.fetch([dispatched])
+    assert engine.config.grad_checkpoint and "grad_checkpoint=True" in said[0]
+    monkeypatch.setattr("efficientdet.backend.fetch", lambda tensors: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.fetch([])
 
 
 def test_a_new_level_of_a_network_from_a_checkpoint(tmp_path: Path) -> None:
