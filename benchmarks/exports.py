@@ -9,7 +9,7 @@ Keras and TFLite resizing by the input pipeline, for the others inside the file.
 turns, so that whatever else the machine does meets all of them.
 """
 
-import benchmarks.cpu_only  # isort: skip  # noqa: F401
+import cpu_only  # isort: skip  # noqa: F401
 import json
 import os
 import statistics
@@ -34,6 +34,8 @@ PRECISIONS, WARM_UP, CALIBRATION = ("fp32", "fp16", "int8"), 3, 8
 
 
 def main() -> None:
+    from efficientdet.commands import quiet_tensorflow  # noqa: F401
+
     if hasattr(os, "sched_setaffinity"):  # runtimes count the cores that they may use
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: CORES.value])
     rows = []

@@ -19,7 +19,7 @@ class Agreement:
     Attributes:
         score, box: largest difference, the latter in pixels of a side.
         count: how many there are on both sides.
-        unmatched: how many have no counterpart of their class with an IoU of `MIN_IOU`. One that has
+        unmatched: how many have no counterpart of their class with an IoU of `MIN_IOU`. One with
             another of its class and score beside it does not count: which of them NMS takes is
             chance. A network that has hardly been trained gives whole areas one score.
     """
