@@ -53,7 +53,7 @@ flags.DEFINE_string(
     "val_file_pattern", None, "Records to run the files on; without, a few made-up images."
 )
 flags.DEFINE_integer(
-    "eval_samples", None, "The first so many of them; default: all.", lower_bound=1
+    "eval_samples", None, "Only the first so many of these images; default: all.", lower_bound=1
 )
 flags.DEFINE_bool("overwrite", False, "Replace files that are there.")
 

@@ -173,3 +173,38 @@ def test_another_file_s_error_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, atomic_open(tmp_path / "a.txt"):
         (tmp_path / "source").read_bytes()
     assert caught.value.filename == str(tmp_path / "source")
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path):
+    target = tmp_path / "model"
+    for text in ("old", "new"):
+        with atomic.atomic_folder(target) as folder:
+            (folder / "file").write_text(text)
+            assert not target.exists() or (target / "file").read_text() == "old"
+    assert (target / "file").read_text() == "new"
+    with pytest.raises(RuntimeError), atomic.atomic_folder(target) as folder:
+        (folder / "file").write_text("half")
+        raise RuntimeError
+    assert (target / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_kill_between_the_two_renames_of_a_folder_is_undone(tmp_path, monkeypatch):
+    """What died first had set the old one aside, with the new one beside it; another one lives."""
+    target = tmp_path / "model"
+    dead, alive = 2**22 - 1, os.getppid()
+    monkeypatch.setattr(atomic, "_is_dead", lambda pid: pid == dead)
+    host = atomic._host()
+    for name in (f"{host}-{dead}.old", f"{host}-{dead}.tmp", f"{host}-{alive}.tmp"):
+        (tmp_path / f".model.{name}").mkdir()
+        (tmp_path / f".model.{name}" / "file").write_text(name)
+    (tmp_path / ".model.onnx.tmp").mkdir()
+    atomic.restore_folder(target)
+    assert (target / "file").read_text() == f"{host}-{dead}.old"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model", f".model.{host}-{alive}.tmp", ".model.onnx.tmp"}
+    (tmp_path / f".model.{host}-{dead}.old").mkdir()
+    with atomic.atomic_folder(target) as folder:
+        (folder / "file").write_text("new")
+    assert (target / "file").read_text() == "new"
+    assert not list(tmp_path.glob("*.old"))

@@ -22,6 +22,7 @@ esac
 KNOBS = (
     *("MODEL", "RECORDS", "MODEL_DIR", "CKPT", "HPARAMS", "BATCH", "EPOCHS", "EVAL_BATCH"),
     *("ZIPS", "TESTING", "IMAGES_SHA256", "LABELS_SHA256", "OUTPUT", "BOOTSTRAP", "FRAMES"),
+    *("FORMAT", "QUANTIZE"),
     *("IMAGES", "OUT_DIR", "SPLIT", "PYTHON", "KITTI_ROOT", "BACKBONE_CKPT", "LOGDIR", "PORT"),
 )
 Run = Callable[..., tuple[list[str], list[str]]]
@@ -186,6 +187,20 @@ def test_an_evaluation_asks_the_run_for_its_model(run: Run):
     Path("run/config.yaml").touch()
     _, (call,) = run("eval.sh", MODEL_DIR="run")
     assert "--model_name" not in call and flags(call)["model_dir"] == "run"
+
+
+def test_an_export_is_scored_and_int8_looks_at_the_training_images(run: Run):
+    _, (call,) = run("export.sh", "--overwrite", MODEL="efficientdet-lite0")
+    assert flags(call.removesuffix(" --overwrite")) == {
+        "model_dir": "./savedmodel/exp_kitti_lite0",
+        "output_dir": "./savedmodel/exp_kitti_lite0/exported",
+        "val_file_pattern": "./finTfrecords/val.record",
+    }
+    assert call.endswith(" --overwrite")
+    _, (call,) = run("export.sh", QUANTIZE="fp32,int8", FORMAT="tflite", RECORDS="r", OUT_DIR="o")
+    given = flags(call)
+    assert given["quantize"] == "fp32,int8" and given["calibration"] == "r/train.record"
+    assert given["format"] == "tflite" and given["output_dir"] == "o"
 
 
 def test_the_quickstart_on_kitti_draws_what_its_records_hold(run: Run):

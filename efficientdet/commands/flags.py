@@ -24,6 +24,7 @@ COMMANDS = (
     "python inspect_tfrecord.py",
     "python efficientdet/main.py",
     "python efficientdet/predict.py",
+    "python efficientdet/export.py",
     "python -m efficientdet.commands.preview",
     "python -m efficientdet.commands.kitti_eval",
     "python -m efficientdet.commands.report",
