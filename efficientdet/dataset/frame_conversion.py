@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from efficientdet.dataset.example import Annotation, make_example
+from efficientdet.dataset.example import Annotation, make_examples
 from efficientdet.dataset.image import ImageError, ImageHeader, as_png, decode, read_header
 from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels, read_file
 from efficientdet.dataset.label_map import LabelMap
@@ -18,6 +18,7 @@ class Converted:
     frame: Frame
     errors: list[str]
     example: bytes = b""
+    without_pixels: bytes = b""  # the same example, for the index
     header: ImageHeader | None = None
     annotations: list[Annotation] = field(default_factory=list)
     objects: dict[int, KittiObject] = field(default_factory=dict)  # by line, also of a bad frame
@@ -39,9 +40,9 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
         except ValueError as error:
             errors.append(f"{frame.label}:{number}: {error}")
     if errors:
-        return Converted(frame, errors, b"", header, objects=objects)
-    example = make_example(encoded, header, frame.source_id, annotations, frame.image.name)
-    return Converted(frame, [], example, header, annotations, objects, was)
+        return Converted(frame, errors, header=header, objects=objects)
+    examples = make_examples(encoded, header, frame.source_id, annotations, frame.image.name)
+    return Converted(frame, [], *examples, header, annotations, objects, was)
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:
