@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from glob import escape
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import efficientdet
 from efficientdet.atomic import remove_stale
 from efficientdet.dataset.findings import Findings
 from efficientdet.dataset.frame_conversion import Converted, convert_frame
+from efficientdet.dataset.index_file import index_path, make_index
 from efficientdet.dataset.kitti import Frame, read_file
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, UnfinishedConversion, manifest_path
@@ -23,7 +24,7 @@ from efficientdet.dataset.record_writer import RecordWriter
 from efficientdet.dataset.selection import Selection
 from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
-from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, base_path, read_records
+from efficientdet.dataset.tfrecord import BESIDE, base_path, read_records
 from efficientdet.errors import UsageError, UserError
 from efficientdet.progress import meter
 
@@ -63,6 +64,7 @@ def convert(
     fingerprint = _fingerprint(selection, label_map, options)
     old = None if overwrite else _existing(output, label_map, options, fingerprint)
     if old and old.inputs_sha256 == fingerprint and not verify:
+        _index_old(output, old)
         return None
     try:
         if old:
@@ -97,9 +99,13 @@ def _run(
     options: Options,
     num_workers: int | None,
     title: str,
-    write: Callable[[int, bytes], None],
+    write: Callable[[int, bytes, bytes], None],
 ) -> Manifest:
-    """Converts all frames in order, hands each good example to `write`, and sums them up."""
+    """Converts all frames in order, hands each good example to `write`, and sums them up.
+
+    Args:
+        write: takes the frame's number, the example, and the same without the image's bytes.
+    """
     statistics, errors, findings = Statistics(), [], Findings(label_map, options)
 
     def convert_one(frame: Frame) -> Converted:
@@ -112,7 +118,7 @@ def _run(
             errors += item.errors
             findings.add(item)
             if not item.errors and (options.skip_bad or not errors):
-                write(index, item.example)
+                write(index, item.example, item.without_pixels)
                 size = item.header.height, item.header.width
                 statistics.add(item.frame.source_id, *size, item.annotations)
     if errors and not options.skip_bad:
@@ -172,7 +178,7 @@ def _require_record_name(output: Path) -> None:
         raise UsageError(f"--output_path={output}: a folder; name a file, for example {example}")
     if output.exists() and not output.is_file():
         raise UsageError(f"--output_path={output}: not a regular file")
-    if base_path(output) != output or output.name.endswith(MANIFEST_SUFFIX):
+    if base_path(output) != output or output.name.endswith(BESIDE):
         raise UsageError(
             f"--output_path={output}: the name of a shard or a manifest; name the record itself"
         )
@@ -237,7 +243,7 @@ def _compare(
     """
     stored = chain.from_iterable(read_records(output.parent / shard.name) for shard in old.shards)
 
-    def require_equal(index: int, example: bytes) -> None:
+    def require_equal(index: int, example: bytes, _: bytes) -> None:
         try:
             _, found = next(stored, (None, b""))
         except UserError as error:
@@ -253,6 +259,13 @@ def _compare(
         raise _exists(output, f"made from other input: {counts}")
     manifest.shards = old.shards
     return manifest
+
+
+def _index_old(output: Path, old: Manifest) -> None:
+    """Gives a record of before there were indexes its own, if the folder can be written to."""
+    if not index_path(output).exists():
+        with suppress(OSError):
+            make_index([output.parent / shard.name for shard in old.shards])
 
 
 def _exists(path: Path, why: str) -> UserError:

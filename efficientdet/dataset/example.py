@@ -14,7 +14,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from efficientdet.dataset.example_message import Example
-from efficientdet.dataset.image import ImageHeader
+from efficientdet.dataset.image import ImageHeader, read_header
 from efficientdet.errors import one_line
 
 if TYPE_CHECKING:  # it takes seconds to load, and the converter does without
@@ -41,7 +41,6 @@ _OBJECT = {side: (f"image/object/bbox/{side}", "float") for side in SIDES} | {
     "occluded": ("image/object/occluded", "int64"),
     "line": ("image/object/kitti/label_line", "bytes"),
 }
-_REQUIRED = ("encoded", "source_id")
 _SINGLE = ("encoded", "source_id", "height", "width")  # what readers take one value of
 _TEXTS = ("source_id", "text", "line")
 _ALIGNED = (*SIDES, "label")  # these lists have one entry an object, always
@@ -86,6 +85,20 @@ def make_example(
 ) -> bytes:
     """One image and its objects as a serialized tf.train.Example; the image bytes stay untouched.
 
+    Raises: as `make_examples`.
+    """
+    return make_examples(encoded, header, source_id, annotations, filename)[0]
+
+
+def make_examples(
+    encoded: bytes,
+    header: ImageHeader,
+    source_id: str,
+    annotations: Sequence[Annotation],
+    filename: str = "",
+) -> tuple[bytes, bytes]:
+    """The example, and the same without the image's bytes.
+
     Raises:
         ValueError: a box that is empty or leaves the image, or label 0 without is_crowd: such an
             example would train on nonsense, so it cannot be made.
@@ -98,7 +111,6 @@ def make_example(
         if (item.label == 0) != item.is_crowd:
             raise ValueError(f"{source_id}: label {item.label} with is_crowd={item.is_crowd}")
     image = {
-        "encoded": encoded,
         "format": header.format,
         "height": header.height,
         "width": header.width,
@@ -112,12 +124,23 @@ def make_example(
     }
     example = Example()
     features = example.features.feature
-    for name, (key, kind) in _IMAGE.items():
-        _fill(features[key], [image[name]], kind)
+    for name, value in image.items():
+        key, kind = _IMAGE[name]
+        _fill(features[key], [value], kind)
     for name, (key, kind) in _OBJECT.items():
         values = boxes[name] if name in boxes else [getattr(item, name) for item in annotations]
         _fill(features[key], values, kind)
-    return example.SerializeToString(deterministic=True)  # a map has no order of its own
+    frame = example.SerializeToString(deterministic=True)  # a map has no order of its own
+    key, kind = _IMAGE["encoded"]
+    _fill(features[key], [encoded], kind)
+    return example.SerializeToString(deterministic=True), frame
+
+
+def without_pixels(serialized: bytes) -> bytes:
+    """The second of what `make_examples` returns, of the first."""
+    example = Example.FromString(serialized)
+    example.features.feature.pop(_IMAGE["encoded"][0], None)
+    return example.SerializeToString(deterministic=True)
 
 
 def parse_example(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
@@ -181,7 +204,7 @@ class Record:
     """An example; what it lacks has the default, what is wrong stands in `problems`.
 
     Attributes:
-        encoded: image bytes.
+        encoded: image bytes; empty where the record comes from an index.
         height, width: as stated, 0 where the record does not say.
         boxes: float64 [N, 4], xmin, ymin, xmax, ymax as stored.
         labels, is_crowd, occluded: int [N]; truncated: float [N].
@@ -203,10 +226,25 @@ class Record:
     occluded: list[int] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    has_pixels: bool = True
+
+    def image_header(self) -> ImageHeader:
+        """Of the image itself; where only an index was read, as the converter found it.
+
+        Raises:
+            ImageError: as `read_header`.
+        """
+        if self.has_pixels:
+            return read_header(self.encoded)
+        return ImageHeader(self.format, self.height, self.width)
 
     @classmethod
-    def parse(cls, serialized: bytes) -> "Record":
-        """Reads a serialized tf.train.Example; never raises on bad content."""
+    def parse(cls, serialized: bytes, *, has_pixels: bool = True) -> "Record":
+        """Reads a serialized tf.train.Example; never raises on bad content.
+
+        Args:
+            has_pixels: False: it is one of those that `make_examples` makes without the image.
+        """
         try:
             example = Example.FromString(serialized)
         except DecodeError:
@@ -235,15 +273,16 @@ class Record:
             truncated=column("truncated", 0.0),
             occluded=column("occluded", 0),
             lines=[_text(line) for line in column("line", b"")],
+            has_pixels=has_pixels,
             problems=[
-                *_schema_problems(features),
+                *_schema_problems(features, ("encoded",) * has_pixels + ("source_id",)),
                 *(_parser_problems(serialized) if example.ByteSize() != len(serialized) else ()),
             ],
         )
 
 
-def _schema_problems(features: Mapping) -> Iterator[str]:
-    for key in (_IMAGE[name][0] for name in _REQUIRED):
+def _schema_problems(features: Mapping, required: Sequence[str]) -> Iterator[str]:
+    for key in (_IMAGE[name][0] for name in required):
         if _kind_of(features, key) is None:
             yield f"{key} is missing"
     for name in _SINGLE:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from efficientdet.dataset.example import Annotation, make_example
+from efficientdet.dataset.example import Annotation, make_examples
 from efficientdet.dataset.image import (
     ImageError,
     ImageHeader,
@@ -25,6 +25,7 @@ class Converted:
     frame: Frame
     errors: list[str]
     example: bytes = b""
+    without_pixels: bytes = b""  # the same example, for the index
     header: ImageHeader | None = None
     annotations: list[Annotation] = field(default_factory=list)
     objects: dict[int, KittiObject] = field(default_factory=dict)  # by line, also of a bad frame
@@ -47,9 +48,10 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
         except ValueError as error:
             errors.append(f"{frame.label}:{number}: {error}")
     if errors:
-        return Converted(frame, errors, b"", header, objects=objects)
-    example = make_example(encoded, header, frame.source_id, annotations, frame.image.name)
-    return Converted(frame, [], example, header, annotations, objects, was, is_turned(encoded))
+        return Converted(frame, errors, header=header, objects=objects)
+    examples = make_examples(encoded, header, frame.source_id, annotations, frame.image.name)
+    turned = is_turned(encoded)
+    return Converted(frame, [], *examples, header, annotations, objects, was, turned)
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.file_names import file_name, shown
-from efficientdet.dataset.image import ImageError, ImageHeader, decode, read_header
+from efficientdet.dataset.image import ImageError, ImageHeader, decode
 from efficientdet.dataset.kitti import KittiObject, LabelError, parse_line
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import Place
@@ -63,7 +63,7 @@ class Rules:
             items = []
             yield LINE, str(error)
         try:
-            header = read_header(record.encoded)
+            header = record.image_header()
         except ImageError as error:
             yield IMAGE, str(error)
             return

@@ -19,11 +19,12 @@ import google_crc32c
 from efficientdet.errors import UserError
 
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
-MANIFEST_SUFFIX = ".manifest.json"
+MANIFEST_SUFFIX, INDEX_SUFFIX = ".manifest.json", ".index"  # of what lies beside a record
 UNFINISHED = (
     "unfinished conversion (killed, or still running); run the same command of "
     "create_kitti_tf_record.py again"
 )
+BESIDE = (MANIFEST_SUFFIX, INDEX_SUFFIX)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
 
 
@@ -41,7 +42,7 @@ def expand_pattern(patterns: str | Path | Sequence[str | Path]) -> list[Path]:
         patterns = patterns.split(",") if isinstance(patterns, str) else [patterns]
     files: dict[Path, None] = {}
     for pattern in map(str.strip, map(str, patterns)):
-        found = [path for path in _match(pattern) if not path.name.endswith(MANIFEST_SUFFIX)]
+        found = [path for path in _match(pattern) if not path.name.endswith(BESIDE)]
         if not found:
             if Path(f"{pattern}{MANIFEST_SUFFIX}").exists():
                 raise UserError(f"{pattern}: {UNFINISHED}")
@@ -85,24 +86,34 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
             if start == size:
                 return
             try:
-                serialized = _read_record(file, size - start)
+                serialized = read_record(file, size - start)
             except ValueError as error:
                 raise UserError(f"{path.name}, record {index}: {error}; convert again") from None
             yield Place(path, index, start + _HEADER_BYTES, len(serialized)), serialized
             start += _HEADER_BYTES + len(serialized) + _FOOTER_BYTES
 
 
-def write_record(file: BinaryIO, serialized: bytes) -> None:
-    """Appends one record, as TensorFlow's writer does."""
+def framed(serialized: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind a record's data, as TensorFlow writes it."""
     length = struct.pack("<Q", len(serialized))
-    file.write(length + _checksum(length))
-    file.write(serialized)
-    file.write(_checksum(serialized))
+    return length + _checksum(length), _checksum(serialized)
+
+
+def write_record(file: BinaryIO, serialized: bytes) -> None:
+    """Appends one record."""
+    header, footer = framed(serialized)
+    file.writelines((header, serialized, footer))
 
 
 def base_path(record: Path) -> Path:
     """`train.record` of `train.record-00000-of-00004`; other paths as they are."""
     return record.with_name(_SHARD.sub("", record.name))
+
+
+def shard_number(record: Path) -> tuple[int, int]:
+    """Which of how many files it is, by its name: (0, 4) of `train.record-00000-of-00004`."""
+    match = _SHARD.search(record.name)
+    return (int(match[1]), int(match[2])) if match else (0, 1)
 
 
 def shard_paths(record: Path, num_shards: int) -> list[Path]:
@@ -115,7 +126,7 @@ def shard_paths(record: Path, num_shards: int) -> list[Path]:
     ]
 
 
-def _read_record(file: BinaryIO, left: int) -> bytes:
+def read_record(file: BinaryIO, left: int) -> bytes:
     """The record at the file's position, of which the file has `left` bytes from there on.
 
     Raises:

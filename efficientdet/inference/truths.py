@@ -7,11 +7,10 @@ from pathlib import Path
 
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.file_names import file_name
-from efficientdet.dataset.image import read_header
+from efficientdet.dataset.index_file import read_frames
 from efficientdet.dataset.kitti import DONT_CARE, parse_line
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.rules import Rules, place_name
-from efficientdet.dataset.tfrecord import read_records
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import BoxObject, FrameTruth
 
@@ -24,7 +23,7 @@ def read_truths(
     max_instances: int = sys.maxsize,
     strict: bool = True,
 ) -> list[FrameTruth]:
-    """The ground truth of records, in their order.
+    """The ground truth of records, in their order; read from their indexes where they have them.
 
     An object is what its raw KITTI line says: unclipped, and whatever a filter made of it. Where a
     record has no such lines, it is the box with its class name or else its class id.
@@ -41,8 +40,9 @@ def read_truths(
     rules = Rules(label_map, max_instances, decode_images=False, strict=strict)
     truths = []
     first: dict[str, str] = {}
-    for place, serialized in islice(chain.from_iterable(map(read_records, files)), num_images):
-        record = Record.parse(serialized)
+    frames = chain.from_iterable(read_frames(file, num_images) for file in files)
+    for place, parse in islice(frames, num_images):
+        record = parse()
         where = place_name(place, record)
         for kind, what in rules.check(record):
             raise UserError(f"{where}: {kind}: {what}; inspect_tfrecord.py tells more")
@@ -56,7 +56,7 @@ def read_truths(
 
 
 def _frame_truth(record: Record, label_map: LabelMap) -> FrameTruth:
-    header = read_header(record.encoded)
+    header = record.image_header()
     height, width = header.height, header.width
     objects = []
     for index, line in enumerate(record.lines):

@@ -119,6 +119,7 @@ class Validator:
             training=False,
             num_classes=config.num_classes,
             max_instances=max(1, records.max_objects),
+            examples_per_epoch=num_images,
         )
         self._num_batches = math.ceil(len(self.truths) / batch_size)
         self._numbers = {truth.source_id: i for i, truth in enumerate(self.truths)}

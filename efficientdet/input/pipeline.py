@@ -86,7 +86,8 @@ class InputPipeline:
             dropped; so are objects beyond it that mosaic brought together.
         seed: of order and augmentations.
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
-            means all records once. A pass of the pipeline is longer where frames are repeated.
+            means all records once. A pass of the pipeline is longer where frames are repeated. Of
+            an evaluation: the first so many records, and no other is read.
         image_dtype: float32; the half precision in which the network computes, to which it would
             round them anyway; or uint8, a quarter of the bytes, for up to half a grey level.
 
@@ -118,6 +119,9 @@ class InputPipeline:
         self._donors = Donors(self._objects, config.copy_paste_classes) if pasting else None
         mixed_epochs = config.num_epochs - config.mosaic_close_epochs
         steps = (examples_per_epoch or len(self.index)) // batch_size
+        self._num_examples = len(self.index)  # of an evaluation
+        if examples_per_epoch and not training:
+            self._num_examples = min(examples_per_epoch, len(self.index))
         self._open_images = mixed_epochs * steps * batch_size
         if training:
             for line in self._what_is_off(balanced, pasting):
@@ -132,7 +136,7 @@ class InputPipeline:
     def __len__(self) -> int:
         if self._training:
             return int(np.sum(self._factors) + 1e-6) // self._batch_size
-        return -(-len(self.index) // self._batch_size)
+        return -(-self._num_examples // self._batch_size)
 
     def dataset(self, *, epoch: int = 0, skip_batches: int = 0) -> tf.data.Dataset:
         """The batches of an epoch from `skip_batches` on, in a fixed order."""
@@ -163,7 +167,7 @@ class InputPipeline:
         if self._training:
             numbers = epoch_order(self._factors, self._seed, epoch)[:length]
         else:
-            valid = numbers < len(self.index)
+            valid = numbers < self._num_examples
             numbers = np.where(valid, numbers, 0)
         state = np.random.SeedSequence((self._seed, epoch)).generate_state(2 * length)
         closed = epoch * length + np.arange(length) >= self._open_images

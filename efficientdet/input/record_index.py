@@ -2,21 +2,25 @@
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from efficientdet import tensorflow_device  # noqa: F401 (no GPU for it beside JAX)
-from efficientdet.dataset.example import parse_example
+from efficientdet.dataset.example import Record, parse_example
+from efficientdet.dataset.index_file import read_index
+from efficientdet.dataset.tfrecord import Place
 from efficientdet.errors import UserError
 from efficientdet.model.roles import IGNORE
 from efficientdet.progress import track
 
-_OVERHEAD = 16  # bytes: length (uint64), its checksum, and the checksum of the payload
+_HEADER = 12  # bytes: length (uint64) and its checksum
+_OVERHEAD = _HEADER + 4  # and the checksum of the payload
 
 
 class RecordIndex:
@@ -25,8 +29,8 @@ class RecordIndex:
     Against `TFRecordDataset` with a shuffle buffer this gives a true permutation, exact and
     instant resume (numbers are skipped, nothing is read), repeated records, and any other record
     for mosaic and copy-paste; it keeps 16 bytes a record in memory. Building it reads 8 bytes a
-    record. A read costs the same as in sequence where files lie on an SSD or in the page cache;
-    a hard disk pays one seek.
+    record; 16, and the record's index, where it has one. A read costs the same as in sequence
+    where files lie on an SSD or in the page cache; a hard disk pays one seek.
 
     Args:
         files: uncompressed TFRecord files, in the order of their numbers.
@@ -73,7 +77,13 @@ class RecordIndex:
         return f"{self.files[self._file[number]]} record {number - first}"
 
     def objects(self) -> list["RecordObjects"]:
-        """The objects of every record, in order: reads the files once, with a progress bar."""
+        """The objects of every record, in order.
+
+        Where a file has no index (`dataset/index_file.py`), all are read once, with a progress bar.
+        """
+        indexes = [read_index(file) for file in self.files]
+        if None not in indexes:
+            return list(_indexed_objects(chain.from_iterable(indexes)))
         dataset = tf.data.Dataset.range(len(self)).map(self._parse, tf.data.AUTOTUNE)
         what = f"Reading the objects of {len(self):,} records"
         examples = track(dataset.prefetch(8).as_numpy_iterator(), what, len(self))
@@ -133,10 +143,24 @@ class RecordObjects:
         ], np.int64)  # fmt: skip
 
 
+def _indexed_objects(frames: Iterable[tuple[Place, bytes]]) -> Iterator[RecordObjects]:
+    for _, data in frames:
+        record = Record.parse(data, has_pixels=False)
+        yield RecordObjects(
+            source_id=record.source_id,
+            boxes=record.boxes[:, [1, 0, 3, 2]].astype(np.float32),
+            classes=np.where(np.array(record.is_crowd) > 0, IGNORE, record.labels).astype(np.int64),
+            types=tuple(record.texts),
+        )
+
+
 def _starts(path: Path) -> Iterator[int]:
-    """The offset of each record, found by going from length to length."""
+    """The offset of each record, from the index or by going from length to length."""
+    if (frames := read_index(path)) is not None:
+        yield from (place.offset - _HEADER for place, _ in frames)
+        return
     size, start = path.stat().st_size, 0
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         while start < size:
             yield start
             file.seek(start)

@@ -1,7 +1,7 @@
 """Is a record fit to train on? Every record is looked at; every problem is named and placed."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from efficientdet.dataset.example import Annotation, Record
 from efficientdet.dataset.file_names import file_name, shown
-from efficientdet.dataset.image import ImageError, read_header
+from efficientdet.dataset.image import ImageError
+from efficientdet.dataset.index_file import read_frames
 from efficientdet.dataset.kitti import DONT_CARE
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
@@ -19,7 +20,7 @@ from efficientdet.dataset.rules import MAX_TEXT, Rules, place_name
 from efficientdet.dataset.shards import shard_problems
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
-from efficientdet.dataset.tfrecord import Place, base_path, read_records
+from efficientdet.dataset.tfrecord import Place, base_path
 from efficientdet.errors import UserError
 from efficientdet.progress import meter
 from efficientdet.wording import counted
@@ -34,6 +35,9 @@ MANIFEST = "contradicts its manifest"
 LEAK = "the same frame in two sets"
 NOMINAL = "boxes of another size than their images"
 DRIVES = "drives shared between sets: AP will look better than it is"
+
+
+Parse = Callable[[], Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ def check_records(
     sample: int | None = None,
     allow_shared_drives: bool = False,
     num_workers: int | None = None,
+    indexed: bool = False,
 ) -> Report:
     """Checks record files, whoever wrote them; files of one name (shards) are one set.
 
@@ -179,6 +184,7 @@ def check_records(
         sample: look only at the first so many records of each file.
         allow_shared_drives: a split that parts drives is a warning, no problem.
         num_workers: threads; None means one a core.
+        indexed: read the index in the record's place where there is one, without decoding.
     """
     by_name: dict[Path, list[Path]] = {}
     for path in files:
@@ -188,7 +194,7 @@ def check_records(
     report = Report(sets, label_map or next(iter(maps), None))
     rules = Rules(report.label_map, max_instances, decode_images)
     for one in report.sets:
-        _check_set(one, report, rules, sample, num_workers)
+        _check_set(one, report, rules, sample, num_workers, indexed and not decode_images)
     for problem in _shared(report.sets, allow_shared_drives):
         allowed = allow_shared_drives and problem.kind == DRIVES
         (report.warnings if allowed else report.problems).append(problem)
@@ -196,23 +202,28 @@ def check_records(
 
 
 def _check_set(
-    one: InspectedSet, report: Report, rules: Rules, sample: int | None, num_workers: int | None
+    one: InspectedSet,
+    report: Report,
+    rules: Rules,
+    sample: int | None,
+    num_workers: int | None,
+    indexed: bool,
 ) -> None:
     first: dict[str, tuple[str, Place]] = {}
 
-    def examine(item: tuple[Place, bytes]) -> tuple[Place, Record, list[tuple[str, str]]]:
-        place, serialized = item
-        record = Record.parse(serialized)
+    def examine(item: tuple[Place, Parse]) -> tuple[Place, Record, list[tuple[str, str]]]:
+        place, parse = item
+        record = parse()
         problems = list(rules.check(record))
         if not (record.width and record.height or record.problems):
-            record.height, record.width = _size_of(record.encoded)
+            record.height, record.width = _size_of(record)
         record.encoded = b""  # not kept in memory until the end
         record.texts = [shown(text, MAX_TEXT) for text in record.texts]  # numpy pads to the longest
         return place, record, problems
 
     total = one.manifest.num_examples if one.manifest and not sample else None
     with meter(one.path.name, total) as progress:
-        records = _read_all(one, report, sample)
+        records = _read_all(one, report, sample, indexed)
         for place, record, problems in map_in_order(examine, records, num_workers):
             progress.add(place.length)
             where = place_name(place, record)
@@ -243,11 +254,11 @@ def _nominal_size(statistics: Statistics) -> str:
 
 
 def _read_all(
-    one: InspectedSet, report: Report, sample: int | None
-) -> Iterator[tuple[Place, bytes]]:
+    one: InspectedSet, report: Report, sample: int | None, indexed: bool
+) -> Iterator[tuple[Place, Parse]]:
     for path in one.files:
         try:
-            yield from read_records(path, sample)
+            yield from read_frames(path, sample, indexed=indexed)
         except UserError as error:
             where, _, what = str(error).partition(": ")
             report.problems.append(Problem(DAMAGED, where, what))
@@ -337,9 +348,9 @@ def _stem(source_id: str) -> str:
     return Path(source_id).stem
 
 
-def _size_of(encoded: bytes) -> tuple[int, int]:
+def _size_of(record: Record) -> tuple[int, int]:
     try:
-        header = read_header(encoded)
+        header = record.image_header()
     except ImageError:
         return 0, 0
     return header.height, header.width

@@ -38,7 +38,10 @@ PICTURED = 4
 
 
 def check_records(records: RecordSet, validation: RecordSet | None, *, config: Config) -> None:
-    """Looks at every record (not at its pixels), and at what the anchors can see of its objects.
+    """Looks at every record, and at what the anchors can see of its objects; at no pixels.
+
+    A record's index is read in its place, if it has one: what rotted in the record since shows
+    when training reads it.
 
     Raises:
         UserError: records that training would learn nonsense from.
@@ -51,6 +54,7 @@ def check_records(records: RecordSet, validation: RecordSet | None, *, config: C
         records.label_map,
         max_instances=max(config.max_instances_per_image, records.max_objects),
         decode_images=False,
+        indexed=True,
     )
     harmful = [problem for problem in report.problems if problem.kind not in HARMLESS]
     for problem in report.problems:
