@@ -22,7 +22,7 @@ class Findings:
         self._unnamed: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._made_png: Counter[str] = Counter()
-        self._without_label = 0
+        self._without_label = self._turned = 0
         self._sizes: list[tuple[int, int]] = []
         self._reaches: list[tuple[float, float]] = []
 
@@ -30,6 +30,7 @@ class Findings:
         """Counts one frame."""
         frame, objects = item.frame, item.objects
         self._without_label += frame.label is None and self._options.subset != "testing"
+        self._turned += item.turned
         self._made_png.update([item.was] if item.was else [])
         self._forms.update(found.columns for found in objects.values())
         scores = [found.score for found in objects.values() if found.score is not None]
@@ -81,6 +82,9 @@ class Findings:
                 )
         for kind, count in self._made_png.items():
             yield f"{counted(count, f'{kind} image')}: stored as PNG, with the same pixels"
+        if self._turned:
+            images = counted(self._turned, "image")
+            yield f"{images} that EXIF turns in viewers: boxes are taken as of the pixels as stored"
         if self._without_label:
             images = counted(self._without_label, "image")
             yield f"{images} without a label file: taken for images without an object"

@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field
 
 from efficientdet.dataset.example import Annotation, make_example
-from efficientdet.dataset.image import ImageError, ImageHeader, as_png, decode, read_header
+from efficientdet.dataset.image import (
+    ImageError,
+    ImageHeader,
+    as_png,
+    decode,
+    is_turned,
+    read_header,
+)
 from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels, read_file
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
@@ -22,6 +29,7 @@ class Converted:
     annotations: list[Annotation] = field(default_factory=list)
     objects: dict[int, KittiObject] = field(default_factory=dict)  # by line, also of a bad frame
     was: str = ""  # the format of an image that was made a PNG
+    turned: bool = False  # by EXIF, in viewers
 
 
 def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Converted:
@@ -41,7 +49,7 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
     if errors:
         return Converted(frame, errors, b"", header, objects=objects)
     example = make_example(encoded, header, frame.source_id, annotations, frame.image.name)
-    return Converted(frame, [], example, header, annotations, objects, was)
+    return Converted(frame, [], example, header, annotations, objects, was, is_turned(encoded))
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:

@@ -13,14 +13,14 @@ import numpy as np
 from efficientdet.config import Config
 from efficientdet.dataset.example import Record
 from efficientdet.dataset.file_names import file_name
-from efficientdet.dataset.image import ImageError, decode, is_turned
+from efficientdet.dataset.image import ImageError, as_png, decode, is_turned
+from efficientdet.dataset.kitti import IMAGE_SUFFIXES as SUFFIXES
 from efficientdet.dataset.rules import place_name
 from efficientdet.dataset.shards import require_shards
 from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 _RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-of-00004, *.tfrecord
 
@@ -217,7 +217,7 @@ def _decoded(
     """Name and pixels of each image that can be read."""
     for path in paths:
         try:
-            encoded = path.read_bytes()
+            encoded, _ = as_png(path.read_bytes())
             pixels = decode(encoded)
         except (OSError, ImageError):
             on_unreadable(f"{path}: not a readable PNG or JPEG image")

@@ -106,6 +106,16 @@ def test_bmp_and_webp_become_pngs_of_the_same_pixels(make_set):
     ]
 
 
+def test_images_that_viewers_turn_are_counted(make_set):
+    root, turned = make_set({"a.jpg": [full("보행자")]}), Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (100, 40)).save(root / "images/a.jpg", exif=turned)
+    manifest, _ = run(root)
+    assert manifest.notes == [
+        "1 image that EXIF turns in viewers: boxes are taken as of the pixels as stored"
+    ]
+
+
 def test_an_image_that_is_none_is_named():
     with pytest.raises(ImageError, match="a BMP that does not decode"):
         as_png(b"BM" + b"\0" * 50)

@@ -192,3 +192,12 @@ def test_videos_are_found_beside_images(folder):
     assert [path.name for path in find_images("films,.", "list.txt")] == ["000001.JPG"]
     with pytest.raises(UserError, match="or a video .* of those|image of those that val.txt"):
         find_images("films", "val.txt")
+
+
+def test_bmp_and_webp_are_read_as_the_converter_reads_them(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for name in ("a.bmp", "b.webp"):
+        Image.fromarray(pixels).save(tmp_path / name, lossless=True)
+    ((batch, originals),) = image_batches(find_images(str(tmp_path)), CONFIG, 2)
+    assert batch["source_id"].tolist() == ["a", "b"]
+    np.testing.assert_array_equal(originals, [pixels, pixels])
