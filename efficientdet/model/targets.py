@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.model.anchors import encode
 from efficientdet.model.roles import BACKGROUND, IGNORE
@@ -68,29 +69,37 @@ def _assign_image(
     negative = ops.where(ignored, IGNORE, BACKGROUND)
     target_classes = ops.where(positive, ops.take(classes, matched) - 1, negative)
 
-    # Without an object the anchor itself stands in: its code is 0, not the log of an empty box.
-    matched_boxes = ops.where(positive[:, None], ops.take(boxes, matched, axis=0), anchors)
-    return ops.cast(target_classes, "int32"), encode(matched_boxes, anchors)
+    # Exactly 0 without an object: the Huber loss goes by it, and XLA, which joins what is computed,
+    # rounds the code of an anchor by itself to something else.
+    codes = encode(ops.take(boxes, matched, axis=0), anchors)
+    return ops.cast(target_classes, "int32"), ops.where(positive[:, None], codes, 0.0)
 
 
 def _match(iou: Tensor) -> tuple[Tensor, Tensor]:
     """(has an object: bool [A], row of its object: int32 [A]) from IoU [M, A]; 0 where padding."""
     num_objects, num_anchors = iou.shape
     best_of_object = ops.max(iou, axis=1, keepdims=True)
-    best_anchor = _first(iou == best_of_object, axis=1)
+    best_anchor = _argmax(iou, best_of_object, axis=1)
     forced = ops.arange(num_anchors) == best_anchor[:, None]
     by_force = _first(forced & (best_of_object > 0), axis=0)
     best_of_anchor = ops.max(iou, axis=0)
-    by_iou = _first(iou == best_of_anchor, axis=0)
+    by_iou = _argmax(iou, best_of_anchor[None], axis=0)
     is_forced = by_force < num_objects
     return is_forced | (best_of_anchor >= MATCH_IOU), ops.where(is_forced, by_force, by_iou)
 
 
-def _first(mask: Tensor, axis: int) -> Tensor:
-    """Index of the first True along an axis of a matrix, its length if there is none.
+def _argmax(values: Tensor, best: Tensor, axis: int) -> Tensor:
+    """Index of the first value that is the `best` along an axis.
 
-    On a CPU, argmax is several times slower on both backends.
+    XLA may compute `values` twice, and round them differently: then no value equals the best one.
     """
+    if backend.uses_xla():
+        return ops.cast(ops.argmax(values, axis=axis), "int32")
+    return _first(values == best, axis)  # several times faster on a CPU
+
+
+def _first(mask: Tensor, axis: int) -> Tensor:
+    """Index of the first True along an axis of a matrix, its length if there is none."""
     length = mask.shape[axis]
     index = ops.expand_dims(ops.arange(length), 1 - axis)
     return ops.min(ops.where(mask, index, length), axis=axis)

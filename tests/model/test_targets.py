@@ -1,10 +1,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
+from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.model.anchors import Anchors, decode
+from efficientdet.model.losses import huber_loss
 from efficientdet.model.roles import BACKGROUND, IGNORE, PADDING
 from efficientdet.model.targets import Targets, assign
 
@@ -154,3 +157,27 @@ def test_the_same_inside_a_compiled_function():
         compiled = compiler.function(run)
     for one, other in zip(run(boxes, classes), compiled(boxes, classes), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_compiled_with_the_loss_an_anchor_without_object_has_none(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA joins targets and loss, and computes log(h / h) so that it is not exactly 0."""
+    random = np.random.default_rng(seed)
+    corner = random.uniform(0, 40, (2, 6, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(6, 24, (2, 6, 2))], axis=-1)
+    boxes, classes = boxes.astype(np.float32), random.integers(-1, 4, (2, 6)).astype(np.int32)
+    anchors = Anchors(SMALL).boxes
+    codes = random.normal(size=(2, len(anchors), 4)).astype(np.float32)
+
+    def box_loss(boxes: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        targets = assign(anchors, boxes, classes, config=SMALL)
+        return ops.sum(huber_loss(codes, targets.boxes, 0.1)), targets.classes
+
+    loss, assigned = box_loss(boxes, classes)
+    monkeypatch.setattr(backend, "uses_xla", lambda: True)
+    compiled = tf.function(box_loss, jit_compile=True, autograph=False)
+    loss_of_xla, assigned_by_xla = compiled(tf.constant(boxes), tf.constant(classes))
+    np.testing.assert_array_equal(assigned_by_xla, assigned)
+    assert float(loss_of_xla) == pytest.approx(float(loss), rel=1e-5)

@@ -48,11 +48,9 @@ def test_every_arithmetic_learns_and_skips_a_nan(found: Mapping[str, Any]) -> No
         assert all(math.isfinite(log["loss"]) for log in logs), row["row"]
 
 
-def test_both_backends_compute_the_same_losses(compiled: Mapping[str, Any]) -> None:
+def test_both_backends_compute_the_same(compiled: Mapping[str, Any]) -> None:
     jax, tensorflow = compiled["jax"]["recovery"]["logs"][0], compiled["tensorflow"]["logs"][0]
-    for name in ("cls_loss", "box_loss", "det_loss", "reg_l2_loss", "loss", "num_positives"):
-        value = tensorflow[name]
-        assert jax[name] == pytest.approx(value, rel=1e-3), name
+    assert jax == pytest.approx(tensorflow, rel=1e-3)
 
 
 def test_detections_are_compiled_too(found: Mapping[str, Any]) -> None:
