@@ -9,13 +9,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 from efficientdet.model.bifpn import Resample, SeparableConvBN
 from efficientdet.model.efficientnet import MBConv, Stem
 from efficientdet.model.heads import Head
 from efficientdet.model.layers import BatchNormalization
+from efficientdet.tensorflow_device import tf
 
 # The attributes of a layer that follow each other: a convolution and its BatchNorm.
 _PAIRS: dict[type, tuple[tuple[str, str], ...]] = {

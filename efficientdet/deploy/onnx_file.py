@@ -3,13 +3,12 @@
 import logging
 from pathlib import Path
 
-import tensorflow as tf
-
 from efficientdet.atomic import atomic_open
 from efficientdet.deploy.serving import Serving
 from efficientdet.errors import UserError
 from efficientdet.inference.export_info import KEY, ExportInfo
 from efficientdet.inference.exported import require_package
+from efficientdet.tensorflow_device import tf
 
 OPSET = 18
 

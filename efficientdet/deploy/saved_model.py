@@ -3,11 +3,10 @@
 import tempfile
 from pathlib import Path
 
-import tensorflow as tf
-
 from efficientdet.atomic import atomic_folder
 from efficientdet.deploy.serving import Serving, trace
 from efficientdet.inference.export_info import FILE_NAME, ExportInfo
+from efficientdet.tensorflow_device import tf
 
 
 def write(serving: Serving, info: ExportInfo, target: Path) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.config import Config
 from efficientdet.deploy.folding import fold
@@ -17,6 +16,7 @@ from efficientdet.inference.detector import with_evaluation_nms
 from efficientdet.input import geometry
 from efficientdet.model.anchors import Anchors, decode
 from efficientdet.model.postprocess import flat_outputs, postprocess, to_original
+from efficientdet.tensorflow_device import tf
 
 Outputs = dict[str, tf.Tensor]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.atomic import atomic_open
 from efficientdet.deploy import tflite_join, tflite_metadata, tflite_nms
 from efficientdet.deploy.serving import Outputs, Serving, trace
 from efficientdet.inference.export_info import ExportInfo
+from efficientdet.tensorflow_device import tf
 
 Precision = Literal["fp32", "fp16", "int8"]
 

@@ -4,10 +4,10 @@ A loop, as in `model.postprocess`, would be a second graph in the file: task too
 """
 
 import numpy as np
-import tensorflow as tf
 
 from efficientdet.deploy.serving import Outputs, Serving
 from efficientdet.model.postprocess import candidates, least_score
+from efficientdet.tensorflow_device import tf
 
 
 def detect(
