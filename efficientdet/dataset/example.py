@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from efficientdet.dataset.example_message import Example
+from efficientdet.dataset.example_message import Example, with_first
 from efficientdet.dataset.image import ImageHeader, read_header
 from efficientdet.errors import one_line
 
@@ -131,9 +131,7 @@ def make_examples(
         values = boxes[name] if name in boxes else [getattr(item, name) for item in annotations]
         _fill(features[key], values, kind)
     frame = example.SerializeToString(deterministic=True)  # a map has no order of its own
-    key, kind = _IMAGE["encoded"]
-    _fill(features[key], [encoded], kind)
-    return example.SerializeToString(deterministic=True), frame
+    return with_first(_IMAGE["encoded"][0], encoded, example), frame
 
 
 def without_pixels(serialized: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Is there room on the disk for what a conversion is about to write?"""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ def require_room(frames: Sequence[Frame], output: Path) -> None:
 
     BMP and WebP, which become PNGs of another size, are not counted; nor is what cannot be read.
     """
-    folder = next(path for path in (output.parent, *output.absolute().parents) if path.is_dir())
+    parents = Path(os.path.realpath(output)).parents  # a link is written through
+    folder = next(path for path in parents if path.is_dir())
     needed = sum(
         _size(frame.image) * (frame.image.suffix.lower() not in (".bmp", ".webp"))
         + 2 * _size(frame.label)
