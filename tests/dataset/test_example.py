@@ -17,7 +17,7 @@ from efficientdet.dataset.example import (
     parse_example,
     without_pixels,
 )
-from efficientdet.dataset.example_message import Example
+from efficientdet.dataset.example_message import Example, size_with
 from efficientdet.dataset.image import ImageHeader
 
 HEADER = ImageHeader("png", 40, 100)
@@ -82,6 +82,7 @@ def test_an_image_is_put_in_as_protobuf_does_it(size):
     message.features.feature["image/encoded"].bytes_list.value.append(encoded)
     assert whole == message.SerializeToString(deterministic=True)
     assert frame == without_pixels(whole) and len(frame) < 2000
+    assert size_with("image/encoded", encoded, Example.FromString(frame)) == len(whole)
 
 
 def test_records_of_other_scripts_have_defaults():
