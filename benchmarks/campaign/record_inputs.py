@@ -1,6 +1,7 @@
 """Mutated records and manifests: what the inspector passes, training and evaluation read."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable
 from itertools import islice
@@ -19,7 +20,6 @@ from efficientdet.dataset import convert
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, manifest_path
 from efficientdet.dataset.options import Options
-from efficientdet.dataset.record_writer import sha256
 from efficientdet.dataset.selection import select_frames
 from efficientdet.dataset.tfrecord import expand_pattern, read_records
 from efficientdet.errors import UserError
@@ -94,7 +94,8 @@ def record_features(chance: Random, scene: Scene, folder: Path) -> None:
         manifest_path(path).unlink()
     else:
         values = json.loads(manifest_path(path).read_text())
-        shard = {"num_bytes": path.stat().st_size, "sha256": sha256(path)}
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        shard = {"num_bytes": path.stat().st_size, "sha256": digest}
         values["shards"] = [values["shards"][0] | shard]
         manifest_path(path).write_text(json.dumps(values))
     read_everywhere(path, scene, folder)

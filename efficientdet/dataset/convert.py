@@ -21,6 +21,7 @@ from efficientdet.dataset.manifest import Manifest, UnfinishedConversion, manife
 from efficientdet.dataset.options import Options
 from efficientdet.dataset.parallel import map_in_order
 from efficientdet.dataset.record_writer import RecordWriter
+from efficientdet.dataset.room import require_room
 from efficientdet.dataset.selection import Selection
 from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
@@ -55,8 +56,8 @@ def convert(
         The manifest, or None where the record is up to date already.
 
     Raises:
-        UserError: bad frames (all are counted, 20 printed), or an output of other content that only
-            `overwrite` replaces.
+        UserError: bad frames (all are counted, 20 printed), no room on the disk, or an output of
+            other content that only `overwrite` replaces.
     """
     label_map = label_map.only(options.classes) if options.classes else label_map
     _require_record_name(output)
@@ -70,6 +71,7 @@ def convert(
         if old:
             manifest = _compare(selection, output, label_map, options, num_workers, old)
         else:
+            require_room(selection.frames, output)
             with RecordWriter(output, len(selection.frames), options.num_shards) as writer:
                 manifest = _run(
                     selection, label_map, options, num_workers, output.name, writer.write

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from efficientdet.dataset.example_message import Example
+from efficientdet.dataset.example_message import Example, size_with, with_first
 from efficientdet.dataset.image import ImageHeader, read_header
 from efficientdet.errors import one_line
 
@@ -131,9 +131,7 @@ def make_examples(
         values = boxes[name] if name in boxes else [getattr(item, name) for item in annotations]
         _fill(features[key], values, kind)
     frame = example.SerializeToString(deterministic=True)  # a map has no order of its own
-    key, kind = _IMAGE["encoded"]
-    _fill(features[key], [encoded], kind)
-    return example.SerializeToString(deterministic=True), frame
+    return with_first(_IMAGE["encoded"][0], encoded, example), frame
 
 
 def without_pixels(serialized: bytes) -> bytes:
@@ -251,13 +249,15 @@ class Record:
             return cls(problems=["not a tf.train.Example"])
         example.DiscardUnknownFields()
         features = example.features.feature
-        image = {name: next(iter(_values(features, name)), None) for name in _IMAGE}
+        image = {name: next(iter(_stored(features, name)), None) for name in _IMAGE}
         lists = {name: _values(features, name) for name in _OBJECT}
         count = min(len(lists[name]) for name in _ALIGNED)
 
         def column(name: str, default: object) -> list:
             return lists[name][:count] if len(lists[name]) >= count else [default] * count
 
+        schema_problems = [*_schema_problems(features, ("encoded",) * has_pixels + ("source_id",))]
+        size = _size_without(example, image["encoded"])
         sides = [lists[side][:count] for side in ("xmin", "ymin", "xmax", "ymax")]
         return cls(
             encoded=image["encoded"] or b"",
@@ -275,8 +275,8 @@ class Record:
             lines=[_text(line) for line in column("line", b"")],
             has_pixels=has_pixels,
             problems=[
-                *_schema_problems(features, ("encoded",) * has_pixels + ("source_id",)),
-                *(_parser_problems(serialized) if example.ByteSize() != len(serialized) else ()),
+                *schema_problems,
+                *(_parser_problems(serialized) if size != len(serialized) else ()),
             ],
         )
 
@@ -287,7 +287,7 @@ def _schema_problems(features: Mapping, required: Sequence[str]) -> Iterator[str
             yield f"{key} is missing"
     for name in _SINGLE:
         key, _ = _IMAGE[name]
-        if _kind_of(features, key) and (count := len(_values(features, name))) != 1:
+        if _kind_of(features, key) and (count := len(_stored(features, name))) != 1:
             yield f"{key} has {count} values of its type, expected 1"
     for name in _TEXTS:
         for value in _values(features, name):
@@ -329,12 +329,29 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def _values(features: Mapping, name: str) -> list:
-    """What is stored under a name; nothing where the type is another one."""
+    return list(_stored(features, name))
+
+
+def _stored(features: Mapping, name: str) -> Sequence:
+    """What is stored under a name; nothing where the type is another one.
+
+    Of protobuf's sequence each look at a value makes a copy: of an image, a large one.
+    """
     key, kind = (_IMAGE | _OBJECT)[name]
     found = _kind_of(features, key)
     if found is None or found not in (kind, _ALSO.get(name)):
         return []
-    return list(getattr(features[key], f"{found}_list").value)
+    return getattr(features[key], f"{found}_list").value
+
+
+def _size_without(example: Message, encoded: bytes | None) -> int:
+    """`ByteSize`; takes the image, `encoded`, out of the example, as it is slow to write."""
+    features = example.features.feature
+    if len(_stored(features, "encoded")) != 1:
+        return example.ByteSize()
+    key = _IMAGE["encoded"][0]
+    features.pop(key)
+    return size_with(key, encoded, example)
 
 
 def _kind_of(features: Mapping, key: str) -> str | None:

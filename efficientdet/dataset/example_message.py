@@ -9,6 +9,7 @@ from google.protobuf.descriptor_pb2 import (
     FieldDescriptorProto,
     FileDescriptorProto,
 )
+from google.protobuf.message import Message
 
 _ONE, _MANY = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPEATED
 _PACKAGE = "tensorflow"
@@ -63,3 +64,40 @@ _FILE = FileDescriptorProto(
 _pool = descriptor_pool.DescriptorPool()  # of our own: TensorFlow's message has the same name
 _pool.AddSerializedFile(_FILE.SerializeToString())
 Example = message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.Example"))
+
+
+def with_first(key: str, value: bytes, example: Message) -> bytes:
+    """An example with one more feature, a list of one `value`, serialized as protobuf does it.
+
+    Protobuf itself would copy an image three times.
+
+    Args:
+        key: sorts before all that `example` has.
+    """
+    features = example.features.SerializeToString(deterministic=True)
+    feature = _nested(1, *_nested(1, value))
+    entry = *_nested(1, key.encode()), *_nested(2, *feature)
+    return b"".join(_nested(1, *_nested(1, *entry), features))
+
+
+def size_with(key: str, value: bytes, example: Message) -> int:
+    """Bytes of `example` with one more feature, as in `with_first`.
+
+    Protobuf's `ByteSize` takes as long as writing all of it.
+    """
+    feature = _nested_size(_nested_size(len(value)))
+    entry = _nested_size(len(key.encode())) + _nested_size(feature)
+    return _nested_size(_nested_size(entry) + example.features.ByteSize())
+
+
+def _nested_size(length: int) -> int:
+    return 1 + max(1, -(-length.bit_length() // 7)) + length  # tag, length in digits of 7 bits
+
+
+def _nested(number: int, *parts: bytes) -> tuple[bytes, ...]:
+    """Field `number` of a message, of bytes that come in parts: tag, length, and the parts."""
+    length, digits = sum(map(len, parts)), []
+    while length > 127:
+        digits.append(length & 127 | 128)
+        length >>= 7
+    return bytes([number << 3 | 2, *digits, length]), *parts

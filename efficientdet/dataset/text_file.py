@@ -5,6 +5,7 @@ from pathlib import Path
 from efficientdet.errors import UserError
 
 MAX_BYTES = 64 << 20
+_FIRST = 1 << 16  # bytes
 _SHOWN = 60  # letters of a value in a message
 
 
@@ -24,7 +25,9 @@ def read_bytes(path: str | Path, expected: str, max_bytes: int = MAX_BYTES) -> b
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise UserError(f"{path}: this is {kind}; expected {expected}")
         with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+            data = file.read(min(_FIRST, max_bytes + 1))
+            if len(data) == _FIRST:  # asked for all at once, the bound is allocated for each file
+                data += file.read(max_bytes + 1 - _FIRST)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; expected {expected}") from None
     except ValueError as error:  # a NUL in the name

@@ -9,8 +9,15 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientdet.dataset.example import Annotation, Record, make_example, parse_example
-from efficientdet.dataset.example_message import Example
+from efficientdet.dataset.example import (
+    Annotation,
+    Record,
+    make_example,
+    make_examples,
+    parse_example,
+    without_pixels,
+)
+from efficientdet.dataset.example_message import Example, size_with
 from efficientdet.dataset.image import ImageHeader
 
 HEADER = ImageHeader("png", 40, 100)
@@ -65,6 +72,17 @@ def test_plain_tensorflow_reads_the_standard_keys():
     np.testing.assert_allclose(parsed["image/object/bbox/xmax"].values, [0.5, 1.0])
     np.testing.assert_allclose(parsed["image/object/area"].values, [880, 1200])
     assert parsed["image/object/occluded"].values.numpy().tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 80, 110, 127, 128, 16_300, 16_383, 16_384, 2_097_152])
+def test_an_image_is_put_in_as_protobuf_does_it(size):
+    encoded = bytes(size)
+    whole, frame = make_examples(encoded, HEADER, "000007", [CAR, REGION], "000007.png")
+    message = Example.FromString(frame)
+    message.features.feature["image/encoded"].bytes_list.value.append(encoded)
+    assert whole == message.SerializeToString(deterministic=True)
+    assert frame == without_pixels(whole) and len(frame) < 2000
+    assert size_with("image/encoded", encoded, Example.FromString(frame)) == len(whole)
 
 
 def test_records_of_other_scripts_have_defaults():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from efficientdet.dataset import kitti
+from efficientdet.dataset import kitti, text_file
 from efficientdet.errors import UserError
 
 LINE = "Car 0.10 1 -1.57 10.00 8.00 50.00 30.00 1.5 1.6 3.9 1.0 1.7 20.0 0.01"
@@ -182,3 +182,23 @@ def test_a_wrong_root_says_what_was_expected(tmp_path):
         kitti.find_frames(tmp_path / "nowhere", "training")
     with pytest.raises(UserError, match="no training/image_2 in it"):
         kitti.find_frames(tmp_path, "training")
+
+
+@pytest.mark.parametrize("column", range(1, 15))
+@pytest.mark.parametrize("odd", ["nan", "-inf", "1e10", "1_0", "\u0661", "x"])
+def test_one_odd_number_among_good_ones_is_named(column, odd):
+    columns = LINE.split()
+    columns[column] = odd
+    with pytest.raises(kitti.LabelError, match="is not a finite number|is beyond 1e.09|columns"):
+        kitti.parse_line(" ".join(columns))
+
+
+@pytest.mark.parametrize("size", [0, 65_535, 65_536, 65_537, 200_000])
+def test_a_file_is_read_whole_up_to_the_bound(tmp_path, size):
+    path, content = tmp_path / "a.txt", bytes(i % 251 for i in range(size))
+    path.write_bytes(content)
+    assert text_file.read_bytes(path, "text") == content
+    assert text_file.read_bytes(path, "text", size) == content
+    if size:
+        with pytest.raises(UserError, match=f"over {size - 1} bytes"):
+            text_file.read_bytes(path, "text", size - 1)

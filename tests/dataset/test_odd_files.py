@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import resource
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +37,7 @@ def run(root: Path, options: Options = ALL, **how) -> Manifest | None:
         ("pipe", "not a regular file"),
         ("out.record-00000-of-00002", "the name of a shard or a manifest"),
         ("out.record.manifest.json", "the name of a shard or a manifest"),
+        ("out.record.index", "the name of a shard or a manifest"),
     ],
 )
 def test_names_that_no_record_can_have(make_kitti, name, said):
@@ -63,6 +66,25 @@ def test_a_link_is_written_through(make_kitti, tmp_path, num_shards):
     assert run(root, options, overwrite=True) is not None
     assert all((root / name).is_symlink() for name in names)
     assert {path.name: path.read_bytes() for path in disk.iterdir()} == expected
+
+
+@pytest.mark.parametrize("folder", [".", "새 폴더/deep"])
+def test_a_record_that_does_not_fit_is_refused_before_anything_is_written(
+    make_kitti, monkeypatch, folder
+):
+    """One line: what it needs, what there is, and where."""
+    root = make_kitti()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, free=3000))
+    before = sorted(root.rglob("*"))
+    with pytest.raises(
+        UserError, match="needs about 0.0 MB, 0.0 MB are free in .*kitti; free some"
+    ):
+        convert(select_frames(root, ALL), root / folder / "out.record", KITTI, ALL)
+    assert sorted(root.rglob("*")) == before
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=0, free=0))
+    assert convert(select_frames(root, ALL), root / "out.record", KITTI, ALL)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, free=0))
+    assert convert(select_frames(root, ALL), root / "out.record", KITTI, ALL) is None  # up to date
 
 
 def test_a_full_disk_is_one_line_with_the_path_and_leaves_nothing(make_kitti):

@@ -5,6 +5,7 @@ import re
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,8 @@ def read_one(monkeypatch) -> Callable[..., list[FrameTruth]]:
 
     def read(data: bytes, **how: bool) -> list[FrameTruth]:
         place = Place(Path("x.record"), 0, 12, len(data))
-        monkeypatch.setattr(truths, "read_records", lambda _: iter([(place, data)]))
+        frame = (place, partial(Record.parse, data))
+        monkeypatch.setattr(truths, "read_frames", lambda *_: iter([frame]))
         return read_truths([Path("x.record")], MAP, **how)
 
     return read
