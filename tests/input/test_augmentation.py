@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from efficientdet.config import Config
 from efficientdet.input import augmentation, geometry, photometric
 from efficientdet.input.chance import with_probability
+from efficientdet.input.donors import cut_out
 from efficientdet.input.geometry import Sample
 from efficientdet.model.roles import IGNORE
 
@@ -51,6 +52,11 @@ def random_hflip(frame, seed):
     return with_probability(0.5, lambda frame, _: geometry.hflip(frame), frame, seed)
 
 
+def donor(box=(15, 50, 45, 70), image=None):
+    image = sample(box, classes=[3])[0] if image is None else image
+    return cut_out(image, tf.constant(box, tf.float32), tf.constant(3))
+
+
 TWO = ((12, 20, 40, 60), (20, 100, 35, 115))
 OPS = {
     "hflip": random_hflip,
@@ -64,9 +70,7 @@ OPS = {
     ),
     "copy_paste": lambda *args: augmentation.copy_paste(
         *args,
-        donor_image=sample((15, 50, 45, 70), classes=[3])[0],
-        donor_box=tf.constant([15.0, 50.0, 45.0, 70.0]),
-        donor_class=tf.constant(3),
+        donor(),
     ),
 }
 FOLLOWED = ["hflip", "crop", "scale", "photometric"]  # mosaic and copy-paste: see below
@@ -312,19 +316,11 @@ def test_mosaic_shows_four_frames_with_their_boxes(seed):
 # --- copy-paste ---
 
 
-def donor(box=(15, 50, 45, 70)):
-    return {
-        "donor_image": sample(box, classes=[3])[0],
-        "donor_box": tf.constant(box, tf.float32),
-        "donor_class": tf.constant(3),
-    }
-
-
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS)
 def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
     frame = sample(*TWO)
-    image, boxes, classes, *_ = augmentation.copy_paste(frame, tf.constant([seed, 3]), **donor())
+    image, boxes, classes, *_ = augmentation.copy_paste(frame, tf.constant([seed, 3]), donor())
     assert classes.numpy().tolist() in ([1, 2, 3], [1, 2])
     np.testing.assert_array_equal(boxes[:2], TWO)
     if len(classes) == 3:
@@ -336,8 +332,8 @@ def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
 def test_the_border_of_a_paste_fades():
     flat = sample()
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    patch = donor() | {"donor_image": tf.constant(image)}
-    out, boxes, *_ = augmentation.copy_paste(flat, tf.constant([0, 0]), **patch)
+    patch = donor(image=tf.constant(image))
+    out, boxes, *_ = augmentation.copy_paste(flat, tf.constant([0, 0]), patch)
     top, left, bottom, right = np.asarray(boxes[0], int)
     row = np.asarray(out)[(top + bottom) // 2, :, 0].astype(int)
     assert (row[left:right] == 200).all()
@@ -350,7 +346,7 @@ def test_nothing_is_pasted_where_there_is_no_room():
     tall = sample((0, 5, 20, 15), size=(20, 60))
     for frame in (full, tall):
         for seed in range(5):
-            result = augmentation.copy_paste(frame, tf.constant([seed, 0]), **donor())
+            result = augmentation.copy_paste(frame, tf.constant([seed, 0]), donor())
             for before, after in zip(frame, result, strict=True):
                 np.testing.assert_array_equal(before, after)
 
@@ -365,7 +361,7 @@ class Others:
         return sample(TWO[1])
 
     def draw_donor(self, seed):
-        return tuple(donor().values())
+        return donor()
 
 
 ALL = {
