@@ -293,6 +293,47 @@ def test_blur_softens_an_edge_and_keeps_flat_ground():
     assert 20 < out[10, 9, 0] < 100 < out[10, 10, 0] < 180
 
 
+def test_light_and_colour_cost_three_passes_over_the_pixels():
+    """The matrix, the offset (which is part of it on the CPU), the clip; the mean only reads."""
+    frame = tf.TensorSpec([None, None, 3], tf.float32)
+    traced = tf.function(photometric._shift_colours, autograph=False)
+    graph = traced.get_concrete_function(frame, tf.TensorSpec([2], tf.int32), 0.5).graph
+    large = {"Conv2D", "BiasAdd", "ClipByValue", "Mul", "AddV2", "Minimum", "Maximum"}
+    written = [op.type for op in graph.get_operations() if op.type in large
+               and op.outputs[0].shape.rank in (None, 3, 4)]  # fmt: skip
+    assert written == ["Conv2D", "BiasAdd", "ClipByValue"]
+
+
+def test_colours_are_the_matrix_of_the_formula():
+    """As written out: YIQ turned, contrast around the mean, brightness added, clipped."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (21, 34, 3)).astype(np.float32)
+    draws = np.asarray(tf.random.stateless_uniform([4], [5, 6], -1.0, 1.0), np.float64)
+    saturation, angle = 1 + 0.5 * draws[2], np.radians(20 * draws[3])
+    turn = np.eye(3)
+    turn[1:, 1:] = saturation * np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
+    pixels = image @ (photometric._TO_RGB @ turn @ photometric._TO_YIQ).T
+    mean = pixels.mean((0, 1))
+    expected = np.clip((1 + 0.5 * draws[1]) * (pixels - mean) + mean + 32 * draws[0], 0, 255)
+    out = photometric._shift_colours(tf.constant(image), tf.constant([5, 6]), 1.0)
+    np.testing.assert_allclose(out, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (30, 17)])
+def test_blur_takes_images_of_any_size(size):
+    image = np.random.default_rng(1).uniform(0, 255, (*size, 3)).astype(np.float32)
+    blurred = photometric._blur(Sample.uncut(tf.constant(image), *NOTHING), tf.constant([1, 2]))
+    assert blurred.image.shape == image.shape
+    if min(size) >= 3:
+        for axis in (0, 1):
+            border = np.pad(
+                image, [(3 * (axis == i), 3 * (axis == i)) for i in range(3)], "symmetric"
+            )
+            np.testing.assert_array_equal(photometric._repeat_edges(image, axis), border)
+
+
 # --- mosaic ---
 
 
