@@ -16,6 +16,7 @@ import tensorflow as tf
 from efficientdet.config import Config
 from efficientdet.input import geometry
 from efficientdet.input.chance import happens, uniform, uniform_int, with_probability
+from efficientdet.input.donors import Patch
 from efficientdet.input.geometry import Sample
 from efficientdet.input.photometric import photometric
 from efficientdet.model.roles import IGNORE
@@ -51,8 +52,8 @@ class OtherSamples(Protocol):
     def draw_sample(self, seed: tf.Tensor) -> Sample:
         """Any record, its image uint8."""
 
-    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """An object to paste: see `copy_paste` for image, box and class."""
+    def draw_donor(self, seed: tf.Tensor) -> Patch:
+        """An object to paste."""
 
 
 def operations(config: Config, others: OtherSamples) -> list[Operation]:
@@ -65,7 +66,7 @@ def operations(config: Config, others: OtherSamples) -> list[Operation]:
 
     def paste(sample: Sample, seed: tf.Tensor) -> Sample:
         draw, seed = tf.unstack(tf.random.split(seed))
-        return copy_paste(sample, seed, *others.draw_donor(draw))
+        return copy_paste(sample, seed, others.draw_donor(draw))
 
     def mix(sample: Sample, seed: tf.Tensor) -> Sample:
         *draws, seed = tf.unstack(tf.random.split(seed, 4))
@@ -210,14 +211,8 @@ def mosaic(
     return Sample(tf.concat(rows, 0), *(tf.concat(part, 0) for part in parts), tf.ones([2]))
 
 
-def copy_paste(
-    sample: Sample,
-    seed: tf.Tensor,
-    donor_image: tf.Tensor,
-    donor_box: tf.Tensor,
-    donor_class: tf.Tensor,
-) -> Sample:
-    """One object of another frame, cut out by its box, mirrored at random, border blended.
+def copy_paste(sample: Sample, seed: tf.Tensor, donor: Patch) -> Sample:
+    """One object of another frame, mirrored at random, its border blended.
 
     It keeps its size and its rows, and takes a random column: with one camera at one height over
     the ground, an object's rows say how far it is, and so how large. A place where it would hide
@@ -226,21 +221,20 @@ def copy_paste(
 
     Args:
         sample: its image uint8.
-        donor_image: uint8, the frame that holds the object.
-        donor_box: float32 [4], `ymin xmin ymax xmax` in pixels of `donor_image`.
-        donor_class: int32 scalar, 1..K.
+        donor: of its patch, what is larger than the image is cut off.
 
     Returns:
         The sample, uint8; a pasted object is the last row.
     """
     flip_seed, place_seed = tf.unstack(tf.random.split(seed))
     image, boxes, classes, whole, _ = sample
-    patch, inner = _cut_out(donor_image, donor_box, geometry.size_of(image))
-    pasted_class = donor_class[tf.newaxis]
+    limit = geometry.size_of(image)
+    patch, inner = donor.image[: limit[0], : limit[1]], geometry.clip(donor.box, limit)
+    pasted_class = donor.class_id[tf.newaxis]
     patch = Sample.uncut(patch, inner[tf.newaxis], pasted_class)
     mirror = with_probability(0.5, lambda patch, _: geometry.hflip(patch), patch, flip_seed)
     patch, inner = mirror.image, mirror.boxes
-    top = tf.cast(tf.floor(donor_box[0]), tf.int32) - tf.cast(inner[0, 0], tf.int32)
+    top = donor.top
     room = geometry.size_of(image) - geometry.size_of(patch)
     lefts = tf.random.stateless_uniform([8], place_seed, 0, room[1] + 1, tf.int32)
     shift = tf.stack([tf.zeros_like(lefts), lefts, tf.zeros_like(lefts), lefts], -1)
@@ -298,17 +292,6 @@ def _tile(sample: Sample, tile: tf.Tensor, seed: tf.Tensor, min_visible: float) 
     sample = geometry.crop(sample, corner, window, min_visible=min_visible)
     sample = geometry.resize(sample, tile)
     return sample._replace(image=tf.cast(tf.round(sample.image), tf.uint8))
-
-
-def _cut_out(image: tf.Tensor, box: tf.Tensor, limit: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The patch around a box, a margin of an eighth included, and the box inside the patch."""
-    margin = tf.math.ceil(tf.reduce_max(box[2:] - box[:2]) / 8)
-    first = tf.cast(tf.floor(tf.maximum(box[:2] - margin, 0.0)), tf.int32)
-    last = tf.cast(tf.math.ceil(box[2:] + margin), tf.int32)
-    last = tf.minimum(last, tf.minimum(geometry.size_of(image), first + limit))
-    patch = image[first[0] : last[0], first[1] : last[1]]
-    inner = box - tf.tile(tf.cast(first, tf.float32), [2])
-    return patch, geometry.clip(inner, last - first)
 
 
 def _hidden(places: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:

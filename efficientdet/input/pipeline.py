@@ -19,7 +19,7 @@ from efficientdet.dataset.image import decode_tensor
 from efficientdet.input import geometry
 from efficientdet.input.augmentation import augment, operations
 from efficientdet.input.balance import epoch_order, repeat_factors
-from efficientdet.input.donors import Donors
+from efficientdet.input.donors import Donors, Patch
 from efficientdet.input.geometry import Sample
 from efficientdet.input.record_index import RecordIndex, RecordObjects
 from efficientdet.model.roles import IGNORE
@@ -217,11 +217,9 @@ class InputPipeline:
         number = tf.random.stateless_uniform([], seed, 0, len(self.index), tf.int64)
         return self._load(number)[0]
 
-    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Image, box in its pixels and class of an object to paste."""
-        number, box, donor_class = self._donors.draw(seed)
-        image = self._load(number)[0].image
-        return image, box * tf.tile(tf.cast(geometry.size_of(image), tf.float32), [2]), donor_class
+    def draw_donor(self, seed: tf.Tensor) -> Patch:
+        """An object to paste, for `augmentation.operations`."""
+        return self._donors.draw(seed, lambda number: self._load(number)[0].image)
 
     def _instances(self, sample: Sample, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Exactly M rows: objects first, then ignore regions, then zeros; none if not valid.

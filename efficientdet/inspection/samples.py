@@ -10,6 +10,7 @@ from efficientdet.config import Config
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.input.augmentation import fallen
+from efficientdet.input.donors import Patch
 from efficientdet.input.pipeline import InputPipeline, to_pixels
 from efficientdet.visualize.drawing import IGNORED, class_colour, draw_boxes, sheet
 from efficientdet.visualize.legend import Key, add_legend
@@ -56,9 +57,9 @@ class _TracedPipeline(InputPipeline):
     is greater by `PASTED`, which no operation looks at.
     """
 
-    def draw_donor(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image, box, donor_class = super().draw_donor(seed)
-        return image, box, donor_class + PASTED
+    def draw_donor(self, seed: tf.Tensor) -> Patch:
+        patch = super().draw_donor(seed)
+        return patch._replace(class_id=patch.class_id + PASTED)
 
     def _make_example(
         self, number: tf.Tensor, valid: tf.Tensor, seed: tf.Tensor, closed: tf.Tensor

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from efficientdet.config import Config
 from efficientdet.input import augmentation, geometry, photometric
 from efficientdet.input.chance import with_probability
+from efficientdet.input.donors import cut_out
 from efficientdet.input.geometry import Sample
 from efficientdet.model.roles import IGNORE
 
@@ -51,6 +52,11 @@ def random_hflip(frame, seed):
     return with_probability(0.5, lambda frame, _: geometry.hflip(frame), frame, seed)
 
 
+def donor(box=(15, 50, 45, 70), image=None):
+    image = sample(box, classes=[3])[0] if image is None else image
+    return cut_out(image, tf.constant(box, tf.float32), tf.constant(3))
+
+
 TWO = ((12, 20, 40, 60), (20, 100, 35, 115))
 OPS = {
     "hflip": random_hflip,
@@ -64,9 +70,7 @@ OPS = {
     ),
     "copy_paste": lambda *args: augmentation.copy_paste(
         *args,
-        donor_image=sample((15, 50, 45, 70), classes=[3])[0],
-        donor_box=tf.constant([15.0, 50.0, 45.0, 70.0]),
-        donor_class=tf.constant(3),
+        donor(),
     ),
 }
 FOLLOWED = ["hflip", "crop", "scale", "photometric"]  # mosaic and copy-paste: see below
@@ -289,6 +293,47 @@ def test_blur_softens_an_edge_and_keeps_flat_ground():
     assert 20 < out[10, 9, 0] < 100 < out[10, 10, 0] < 180
 
 
+def test_light_and_colour_cost_three_passes_over_the_pixels():
+    """The matrix, the offset (which is part of it on the CPU), the clip; the mean only reads."""
+    frame = tf.TensorSpec([None, None, 3], tf.float32)
+    traced = tf.function(photometric._shift_colours, autograph=False)
+    graph = traced.get_concrete_function(frame, tf.TensorSpec([2], tf.int32), 0.5).graph
+    large = {"Conv2D", "BiasAdd", "ClipByValue", "Mul", "AddV2", "Minimum", "Maximum"}
+    written = [op.type for op in graph.get_operations() if op.type in large
+               and op.outputs[0].shape.rank in (None, 3, 4)]  # fmt: skip
+    assert written == ["Conv2D", "BiasAdd", "ClipByValue"]
+
+
+def test_colours_are_the_matrix_of_the_formula():
+    """As written out: YIQ turned, contrast around the mean, brightness added, clipped."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (21, 34, 3)).astype(np.float32)
+    draws = np.asarray(tf.random.stateless_uniform([4], [5, 6], -1.0, 1.0), np.float64)
+    saturation, angle = 1 + 0.5 * draws[2], np.radians(20 * draws[3])
+    turn = np.eye(3)
+    turn[1:, 1:] = saturation * np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    )
+    pixels = image @ (photometric._TO_RGB @ turn @ photometric._TO_YIQ).T
+    mean = pixels.mean((0, 1))
+    expected = np.clip((1 + 0.5 * draws[1]) * (pixels - mean) + mean + 32 * draws[0], 0, 255)
+    out = photometric._shift_colours(tf.constant(image), tf.constant([5, 6]), 1.0)
+    np.testing.assert_allclose(out, expected, atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (30, 17)])
+def test_blur_takes_images_of_any_size(size):
+    image = np.random.default_rng(1).uniform(0, 255, (*size, 3)).astype(np.float32)
+    blurred = photometric._blur(Sample.uncut(tf.constant(image), *NOTHING), tf.constant([1, 2]))
+    assert blurred.image.shape == image.shape
+    if min(size) >= 3:
+        for axis in (0, 1):
+            border = np.pad(
+                image, [(3 * (axis == i), 3 * (axis == i)) for i in range(3)], "symmetric"
+            )
+            np.testing.assert_array_equal(photometric._repeat_edges(image, axis), border)
+
+
 # --- mosaic ---
 
 
@@ -312,19 +357,11 @@ def test_mosaic_shows_four_frames_with_their_boxes(seed):
 # --- copy-paste ---
 
 
-def donor(box=(15, 50, 45, 70)):
-    return {
-        "donor_image": sample(box, classes=[3])[0],
-        "donor_box": tf.constant(box, tf.float32),
-        "donor_class": tf.constant(3),
-    }
-
-
 @settings(max_examples=15, deadline=None)
 @given(seed=SEEDS)
 def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
     frame = sample(*TWO)
-    image, boxes, classes, *_ = augmentation.copy_paste(frame, tf.constant([seed, 3]), **donor())
+    image, boxes, classes, *_ = augmentation.copy_paste(frame, tf.constant([seed, 3]), donor())
     assert classes.numpy().tolist() in ([1, 2, 3], [1, 2])
     np.testing.assert_array_equal(boxes[:2], TWO)
     if len(classes) == 3:
@@ -336,8 +373,8 @@ def test_pasted_object_keeps_its_rows_and_hides_nobody(seed):
 def test_the_border_of_a_paste_fades():
     flat = sample()
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
-    patch = donor() | {"donor_image": tf.constant(image)}
-    out, boxes, *_ = augmentation.copy_paste(flat, tf.constant([0, 0]), **patch)
+    patch = donor(image=tf.constant(image))
+    out, boxes, *_ = augmentation.copy_paste(flat, tf.constant([0, 0]), patch)
     top, left, bottom, right = np.asarray(boxes[0], int)
     row = np.asarray(out)[(top + bottom) // 2, :, 0].astype(int)
     assert (row[left:right] == 200).all()
@@ -350,7 +387,7 @@ def test_nothing_is_pasted_where_there_is_no_room():
     tall = sample((0, 5, 20, 15), size=(20, 60))
     for frame in (full, tall):
         for seed in range(5):
-            result = augmentation.copy_paste(frame, tf.constant([seed, 0]), **donor())
+            result = augmentation.copy_paste(frame, tf.constant([seed, 0]), donor())
             for before, after in zip(frame, result, strict=True):
                 np.testing.assert_array_equal(before, after)
 
@@ -365,7 +402,7 @@ class Others:
         return sample(TWO[1])
 
     def draw_donor(self, seed):
-        return tuple(donor().values())
+        return donor()
 
 
 ALL = {
