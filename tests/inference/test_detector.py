@@ -170,7 +170,7 @@ def test_the_next_batch_is_on_its_way_before_one_is_looked_at(
         one, seen = validator(records, 2, num_images=5), []
         detector = Detector(model, CONFIG)
         frames[ahead] = []
-        for _, found in detector.detect_each(one._batches()):
+        for _, found in detector.detect_each(one.batches()):
             seen.append(len(device.sizes))
             frames[ahead] += found
         assert seen == ([2, 3, 3] if ahead else [1, 2, 3])
