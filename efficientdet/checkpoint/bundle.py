@@ -90,7 +90,8 @@ def read_bundle(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     try:
         reader = tf.train.load_checkpoint(str(prefix))
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+        names = sorted(reader.get_variable_to_shape_map())  # as they lie: each byte is read once
+        return {name: reader.get_tensor(name) for name in names}
     except (OSError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
         message = one_line(error)[:200]
         kind = DamagedCheckpoint if _is_damaged(Path(prefix), error) else UserError
