@@ -10,10 +10,14 @@ from PIL import Image
 
 from efficientdet.dataset.splits import kitti_size
 
-# A shell starts what runs in the background with SIGINT ignored, and its children inherit that;
-# the tests of Ctrl-C need the ordinary handler.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts what runs in the background with SIGINT ignored, nohup with SIGHUP, and children
+# inherit that; the tests of signals need the ordinary handlers.
+for _number, _handler in {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}.items():
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
