@@ -14,20 +14,15 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 from rich.console import Console
 
+from benchmarks.parts import PARTS, parts
 from efficientdet.errors import UsageError
 
-PARTS = (
-    "converter", "input_pipeline", "train_step", "evaluation", "metric", "start_up", "main",
-    "memory",
-)  # fmt: skip
 ONLY = flags.DEFINE_list("only", list(PARTS), f"Parts to do, of {', '.join(PARTS)}.")
 KITTI_ROOT = flags.DEFINE_string("kitti_root", None, "Folder of training/; else made up.")
 FRAMES = flags.DEFINE_integer("frames", 80, "Images; fewer are copied again.", lower_bound=8)
@@ -69,31 +64,6 @@ def main() -> None:
         with atomic_open(JSON.value) as file:
             file.write(json.dumps(figures, indent=1))
     console.print(title)
-
-
-def parts(against: Path | None) -> dict[str, Callable[..., Iterator]]:
-    """Part -> what makes its rows; imported late, as they need TensorFlow."""
-    from benchmarks.parts import (
-        converter,
-        evaluation,
-        input_pipeline,
-        main_py,
-        memory,
-        metric,
-        start_up,
-        train_step,
-    )
-
-    return {
-        "converter": converter.rows,
-        "input_pipeline": input_pipeline.rows,
-        "train_step": train_step.rows,
-        "evaluation": evaluation.rows,
-        "metric": metric.rows,
-        "start_up": start_up.rows,
-        "main": partial(main_py.rows, against=against),
-        "memory": memory.rows,
-    }
 
 
 def machine() -> str:

@@ -1,7 +1,7 @@
 """Size and latency of a detector in every format, beside Keras, in one process.
 
-    python benchmarks/exports.py
-    python benchmarks/exports.py --models=efficientdet-lite0 --sizes=512x512 --repeats=50
+    python -m benchmarks.exports
+    python -m benchmarks.exports --models=efficientdet-lite0 --sizes=512x512 --repeats=50
 
 Weights are random, which neither size nor latency depends on; int8 is calibrated on made-up images.
 A latency is the median over one image of KITTI's size, everything included from its pixels on: for
@@ -9,7 +9,8 @@ Keras and TFLite resizing by the input pipeline, for the others inside the file.
 turns, so that whatever else the machine does meets all of them.
 """
 
-import cpu_only  # isort: skip  # noqa: F401
+from benchmarks import cpu_only  # isort: skip  # noqa: F401
+from efficientdet.commands import runner  # isort: skip (says what is not installed)
 import json
 import os
 import statistics
@@ -23,7 +24,6 @@ from rich.console import Console
 from rich.table import Table
 
 from efficientdet.atomic import atomic_open
-from efficientdet.commands import runner
 
 MODELS = flags.DEFINE_list("models", "efficientdet-lite0,efficientdet-d0", "Which.")
 SIZES = flags.DEFINE_list("sizes", "512x512,1280x384", "Input sizes, width x height.")

@@ -1,6 +1,6 @@
 """The memory table's estimate beside what XLA itself says of the compiled step.
 
-    python benchmarks/step_memory.py --rows=512x512:1,512x512:4,512x512:4:remat
+    python -m benchmarks.step_memory --rows=512x512:1,512x512:4,512x512:4:remat
 
 The step is compiled by JAX and not run, so that a big row needs no big machine. On a CPU XLA keeps
 float32 whatever is asked for, and copies where layouts differ: compare float32 rows.
@@ -29,7 +29,7 @@ def main() -> None:
         for row in ROWS.value:
             print(json.dumps(compiled_bytes(row)), flush=True)
         return
-    words = [sys.executable, *sys.argv, "--of_xla"]
+    words = [sys.executable, "-m", "benchmarks.step_memory", *sys.argv[1:], "--of_xla"]
     env = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": FAST}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as child:
         for row, line in zip(ROWS.value, child.stdout, strict=False):

@@ -11,9 +11,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks import timing
-from benchmarks.__main__ import PARTS, parts
 from benchmarks.material import Material
-from benchmarks.parts import main_py, metric
+from benchmarks.parts import PARTS, main_py, metric, parts
 from benchmarks.timing import Limit, Row
 from efficientdet.errors import UsageError, UserError
 

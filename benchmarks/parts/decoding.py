@@ -8,8 +8,10 @@ def decode_all(images: Sequence[Path]) -> None:
     """Every image once, on all cores."""
     import tensorflow as tf
 
+    from efficientdet.dataset.image import decode_tensor
+
     def decode(path: tf.Tensor) -> tf.Tensor:
-        return tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)[0, 0, 0]
+        return decode_tensor(tf.io.read_file(path))[0, 0, 0]
 
     paths = tf.data.Dataset.from_tensor_slices([str(path) for path in images])
     for _ in paths.map(decode, num_parallel_calls=tf.data.AUTOTUNE):

@@ -18,6 +18,7 @@ REQUIRED = {
     "matplotlib": "matplotlib",
     "jinja2": "Jinja2",
     "google_crc32c": "google-crc32c",
+    "imagehash": "ImageHash",
 }
 
 _missing = [name for module, name in REQUIRED.items() if find_spec(module) is None]
