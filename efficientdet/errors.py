@@ -34,6 +34,8 @@ def one_line(error: Exception) -> str:
 
 def shown(value: object) -> str:
     """A value as it is quoted in a message: on one line, cut where it is long."""
+    if isinstance(value, str) and len(value) > 60:
+        return f"{value[:60]!r}... ({len(value)} letters)"
     try:
         text = repr(value)
     except ValueError:  # Python writes out no integer of more than 4300 digits

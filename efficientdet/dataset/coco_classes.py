@@ -8,8 +8,7 @@ from typing import Any
 
 from efficientdet.config_files import PROJECT
 from efficientdet.dataset.kitti import CLASSES
-from efficientdet.dataset.text_file import shown
-from efficientdet.errors import UserError
+from efficientdet.errors import UserError, shown
 from efficientdet.yaml_file import read_yaml
 
 NUM_COCO_CLASSES = 90

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from efficientdet.dataset.text_file import read_bytes, shown
-from efficientdet.errors import UserError
+from efficientdet.dataset.text_file import read_bytes
+from efficientdet.errors import UserError, shown
 from efficientdet.wording import meant
 
 CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")

@@ -11,8 +11,8 @@ import yaml
 
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.kitti import BENCHMARK, CLASSES, DONT_CARE, class_name
-from efficientdet.dataset.text_file import read_bytes, shown
-from efficientdet.errors import UsageError, UserError
+from efficientdet.dataset.text_file import read_bytes
+from efficientdet.errors import UsageError, UserError, shown
 
 _MAX_NAME = 200  # letters
 _MAX_BYTES = 2**18

@@ -19,8 +19,8 @@ from typing import Literal
 import numpy as np
 
 from efficientdet.dataset.kitti import IMAGE_SUFFIXES
-from efficientdet.dataset.text_file import read_bytes, shown
-from efficientdet.errors import UsageError, UserError
+from efficientdet.dataset.text_file import read_bytes
+from efficientdet.errors import UsageError, UserError, shown
 
 Split = Literal["drive", "chen", "sequence", "random", "file"]
 SPLITS = ("drive", "chen", "sequence", "random", "file")

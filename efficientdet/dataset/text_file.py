@@ -6,7 +6,6 @@ from efficientdet.errors import UserError
 
 MAX_BYTES = 64 << 20
 _FIRST = 1 << 16  # bytes
-_SHOWN = 60  # letters of a value in a message
 
 
 def read_bytes(path: str | Path, expected: str, max_bytes: int = MAX_BYTES) -> bytes:
@@ -35,8 +34,3 @@ def read_bytes(path: str | Path, expected: str, max_bytes: int = MAX_BYTES) -> b
     if len(data) > max_bytes:
         raise UserError(f"{path}: over {max_bytes} bytes; expected {expected}")
     return data
-
-
-def shown(text: str) -> str:
-    """A value in quotes, for a message: on one line, and cut where it is long."""
-    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}... ({len(text)} letters)"
