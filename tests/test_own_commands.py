@@ -1,13 +1,13 @@
-"""The converter, run in this process, on folders that are not KITTI's."""
+"""The converter on folders that are not KITTI's."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 from PIL import Image
 
-import create_kitti_tf_record as command
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.errors import UsageError, UserError
@@ -16,7 +16,7 @@ LINES = {"1": ["버스", "버스", "사람"], "2": ["버스"], "3": ["사람", "
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch):
+def convert(tmp_path, root, monkeypatch):
     """Runs the command beside `images` and `labels` of five frames; what it leaves is checked."""
     monkeypatch.chdir(tmp_path)
     for name, kinds in LINES.items():
@@ -28,15 +28,15 @@ def convert(tmp_path, monkeypatch):
 
     def run(*more: str, output: str = "own/train.record") -> None:
         words = ["--kitti_root=mine", "--image_dir=images", "--label_dir=labels", *more]
-        flags.FLAGS.unparse_flags()
-        saved = {name: flags.FLAGS[name].value for name in flags.FLAGS}
-        flags.FLAGS([sys.argv[0], f"--output_path={output}", *words])
-        try:
-            command.main()
-        finally:
-            for name, value in saved.items():
-                flags.FLAGS[name].value = value
-            assert not [path for path in Path().rglob("*") if ".tmp" in path.name]
+        done = subprocess.run(
+            [sys.executable, root / "create_kitti_tf_record.py", f"--output_path={output}", *words],
+            capture_output=True, encoding="utf-8", env=os.environ | {"PYTHONUTF8": "1"},
+        )  # fmt: skip
+        print(done.stdout)
+        assert not [path for path in Path().rglob("*") if ".tmp" in path.name]
+        if done.returncode:
+            kind = {1: UserError, 2: UsageError}[done.returncode]
+            raise kind(done.stderr.partition("error: ")[2].rstrip())
 
     return run
 

@@ -27,9 +27,9 @@ _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.
 _MARKS = (
     ("efficientdet.dataset.record_writer", "RecordWriter", "write"),
     ("efficientdet.training.train_step", "TrainStep", "__call__"),
-    ("efficientdet.inference.detector", "Detector", "evaluate"),
+    ("efficientdet.inference.detector", "Detector", "evaluate_each"),
     ("efficientdet.inference.detector", "Detector", "detect"),
-    ("efficientdet.inference.detector", "Detector", "_run"),
+    ("efficientdet.inference.detector", "Detector", "_start"),
 )
 _fork = multiprocessing.get_context("fork")
 

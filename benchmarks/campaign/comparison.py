@@ -9,12 +9,16 @@ import numpy as np
 
 from benchmarks.campaign.case import Wrong
 from efficientdet.checkpoint.bundle import DATA_SUFFIX, INDEX_SUFFIX, read_bundle
+from efficientdet.run import scored_frames
+from efficientdet.run.scored_frames import ScoredFrames
 
-# TensorBoard's files have times in them and in their names; a lock says nothing afterwards.
-_UNCOMPARED = re.compile(r"events\.out\.tfevents|preflight\.png$|(^|[./])lock$")
+# TensorBoard's files have times in them and in their names; a lock says nothing afterwards; a
+# journal tells of each start.
+_UNCOMPARED = re.compile(r"events\.out\.tfevents|preflight\.png$|(^|[./])lock$|journal\.jsonl$")
 _TEMPORARY = re.compile(r"\.tmp\b|\.part$|~$")
 _LISTED = "run/checkpoint"  # which are kept
 _DATE = re.compile(r"Evaluated on [-0-9]{10} \d\d:\d\d \w*")
+_FOUND = ("boxes", "scores", "classes")
 _TIMES = {"images_per_second", "data_wait", "rss_mb", "seconds", "digest"}
 
 
@@ -57,7 +61,7 @@ def _step(name: str) -> int:
 
 
 def _is_same(path: Path, reference: Path) -> bool:
-    if path.name.endswith(INDEX_SUFFIX):
+    if path.name.startswith("model.ckpt-") and path.name.endswith(INDEX_SUFFIX):
         prefixes = (str(file)[: -len(INDEX_SUFFIX)] for file in (path, reference))
         first, second = map(read_bundle, prefixes)
         return first.keys() == second.keys() and all(
@@ -71,6 +75,14 @@ def _is_same(path: Path, reference: Path) -> bool:
         if path.suffix == ".jsonl":
             texts = [f"[{','.join(text.splitlines())}]" for text in texts]
         return _without_times(texts[0]) == _without_times(texts[1])
+    if path.name == scored_frames.FILE_NAME:
+        first, second = map(ScoredFrames.read, (path, reference))
+        frames = zip(first.frames, second.frames, strict=True)
+        return first.label_map == second.label_map and all(
+            one.source_id == other.source_id
+            and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in _FOUND)
+            for one, other in frames
+        )
     if path.name == "report.html":
         first, second = (_DATE.sub("", file.read_text()) for file in (path, reference))
         return first == second

@@ -89,7 +89,7 @@ def memory(chance: Random, scene: Scene, folder: Path) -> None:
         raise Skip("no command that computes")
     name = chance.choice(able)
     name, work = _copy(chance, scene, folder / "work", name)
-    steps = ("TrainStep.__call__", "Detector._run") if name == "train" else ("Detector._run",)
+    steps = ("TrainStep.__call__", "Detector._start") if name == "train" else ("Detector._start",)
     event = chance.choice(steps)
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
     times = chance.choice((1, 1, 99))

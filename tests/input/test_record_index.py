@@ -79,6 +79,11 @@ def record(*rows) -> RecordObjects:
 FREE, APART = (0.2, 0.2, 0.4, 0.3), (0.2, 0.6, 0.5, 0.8)
 
 
+def numbered(number: tf.Tensor) -> tf.Tensor:
+    """An image that shows the number of its record."""
+    return tf.fill([100, 100, 3], tf.cast(number, tf.uint8))
+
+
 def test_donors_are_whole_uncovered_and_of_the_wanted_class():
     donors = Donors(
         [
@@ -90,18 +95,21 @@ def test_donors_are_whole_uncovered_and_of_the_wanted_class():
         ["cyclist"],
     )
     assert len(donors) == 1
-    number, box, label = donors.draw(tf.constant([0, 0]))
-    assert (int(number), int(label)) == (0, 3)
-    np.testing.assert_allclose(box, APART)
+    patch = donors.draw(tf.constant([0, 0]), numbered)
+    assert (int(patch.image[0, 0, 0]), int(patch.class_id)) == (0, 3)
+    top, left, bottom, right = np.multiply(APART, 100)
+    height, width = patch.box[2] - patch.box[0], patch.box[3] - patch.box[1]
+    np.testing.assert_allclose([height, width], [bottom - top, right - left], rtol=1e-4)
+    np.testing.assert_allclose(float(patch.top) + patch.box[0], top, rtol=1e-4)
 
 
 def test_each_class_is_drawn_equally_often():
     records = [record((FREE, 2, "Pedestrian"))] * 9 + [record((FREE, 3, "Cyclist"))]
     donors = Donors(records, ["Pedestrian", "Cyclist"])
-    draws = [donors.draw(tf.constant([seed, 0])) for seed in range(200)]
-    labels = np.array([int(label) for _, _, label in draws])
+    draws = [donors.draw(tf.constant([seed, 0]), numbered) for seed in range(200)]
+    labels = np.array([int(patch.class_id) for patch in draws])
     assert 70 < (labels == 3).sum() < 130
-    assert len({int(number) for number, _, _ in draws}) == 10
+    assert len({int(patch.image[0, 0, 0]) for patch in draws}) == 10
 
 
 def test_no_donor_is_none():
