@@ -21,21 +21,12 @@ if not __package__:  # typed by path: the package is found where it lies, instal
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
+from efficientdet.commands import run_flags
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
 logger = logging.getLogger("efficientdet.export")
-flags.DEFINE_string("model_dir", None, "Folder of the run.")
-flags.DEFINE_string("model_name", None, "Needed only with --ckpt where no run stands in model_dir.")
-flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's own: prefix or folder.")
-flags.DEFINE_enum(
-    "ckpt_classes", "auto", ["auto", "by_id"],
-    "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
-)  # fmt: skip
-flags.DEFINE_bool(
-    "best", False, "Take the best checkpoint (archive/): the default where there is one."
-)
-flags.DEFINE_bool("newest", False, "Take the newest checkpoint, also where there is a best one.")
+run_flags.define_flags()
 flags.DEFINE_string("output_dir", None, "Folder for the files and export_report.json.")
 flags.DEFINE_list("format", "saved_model,tflite,onnx", "Of saved_model, tflite and onnx.")
 flags.DEFINE_list(
@@ -65,17 +56,13 @@ def main() -> None:
     for name in ("model_dir", "output_dir"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
-    if FLAGS.best and FLAGS.newest:
-        raise UsageError("--best and --newest exclude each other: take one of the two")
-    if FLAGS.ckpt and (FLAGS.best or FLAGS.newest):
-        raise UsageError("--ckpt and --best or --newest exclude each other: take one of them")
     _check_list("format", FORMATS)
     _check_list("quantize", PRECISIONS)
     if "tflite" not in FLAGS.format and FLAGS["quantize"].present:
         raise UsageError("--quantize is for TFLite files: add tflite to --format")
     if "tflite" in FLAGS.format and "int8" in FLAGS.quantize and not FLAGS.calibration:
         raise UsageError("--quantize=int8 needs --calibration, records of the images it will see")
-    which = "best" if FLAGS.best else "newest" if FLAGS.newest else None
+    which = run_flags.which()
     _check_files(which)
     # Export goes by TensorFlow on the CPU, whatever trained the model: this is read on import.
     if (backend := os.environ.get("KERAS_BACKEND", "tensorflow")) != "tensorflow":

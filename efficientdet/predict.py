@@ -18,18 +18,13 @@ if not __package__:  # typed by path: the package is found where it lies, instal
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
-from efficientdet.commands import export_flags
+from efficientdet.commands import export_flags, run_flags
 from efficientdet.config import parse_hparams
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model_dir", None, "Folder of the run.")
-flags.DEFINE_string("model_name", None, "Needed only with --ckpt where no run stands in model_dir.")
-flags.DEFINE_string("ckpt", None, "Another checkpoint than the run's own: prefix or folder.")
-flags.DEFINE_enum(
-    "ckpt_classes", "auto", ["auto", "by_id"],
-    "by_id: of a checkpoint with more classes, take the rows of ids 1..K.",
-)  # fmt: skip
+run_flags.define_flags()
+export_flags.define_flags()
 flags.DEFINE_string("images", None, "Images, folders, globs, records or videos, by commas.")
 flags.DEFINE_string("image_list", None, "Text file of frame ids: take only those.")
 flags.DEFINE_string(
@@ -51,11 +46,6 @@ flags.DEFINE_integer("batch_size", 4, "Images at once.", lower_bound=1)
 flags.DEFINE_multi_string(
     "hparams", [], "Hyper-parameters, as for main.py; say nms_configs.max_output_size=20"
 )
-flags.DEFINE_bool(
-    "best", False, "Take the best checkpoint (archive/): the default where there is one."
-)
-export_flags.define_flags()
-flags.DEFINE_bool("newest", False, "Take the newest checkpoint, also where there is a best one.")
 
 
 def main() -> None:
@@ -64,9 +54,7 @@ def main() -> None:
     for name in ("images",) if export else ("model_dir", "images"):
         if not FLAGS[name].value:
             raise UsageError(f"--{name} is missing")
-    if FLAGS.best and FLAGS.newest:
-        raise UsageError("--best and --newest exclude each other: take one of the two")
-    which = "best" if FLAGS.best else "newest" if FLAGS.newest else None
+    which = run_flags.which()
     hparams = parse_hparams(FLAGS.hparams)
     from efficientdet.input.images import find_videos, require_images
     from efficientdet.input.videos import require_pyav

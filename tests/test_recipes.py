@@ -21,7 +21,6 @@ DRIVER = """
 import contextlib, io, json, os, sys
 from pathlib import Path
 from types import SimpleNamespace
-sys.path.insert(0, ".")
 from benchmarks import recipes
 import numpy as np
 from absl import flags

@@ -29,7 +29,8 @@ def chosen() -> str | None:
         path = Path(values.ckpt or "")
         is_export = path.suffix in (".tflite", ".onnx") or (path / "saved_model.pb").is_file()
         return values.ckpt if is_export else None
-    others = [name for name in (*given[1:], "ckpt", "best") if values[name].value]
+    others = [name for name in (*given[1:], "ckpt", "best", "newest") if name in values]
+    others = [name for name in others if values[name].value]
     if others:
         raise UsageError(f"--{given[0]} and --{others[0]} exclude each other: take one of the two")
     path = Path(values[given[0]].value)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from efficientdet.dataset.boxes import iou
 from efficientdet.evaluation.frames import FrameDetections
 
 MIN_SCORE = 0.05  # what lies below is not looked at, but may be a counterpart
@@ -59,13 +60,3 @@ def compare(expected: Sequence[FrameDetections], found: Sequence[FrameDetections
 def _is_tied(frame: FrameDetections, row: int) -> bool:
     near = np.abs(frame.scores - frame.scores[row]) <= TIED
     return np.count_nonzero(near & (frame.classes == frame.classes[row])) > 1
-
-
-def iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """[N, M] of boxes [N, 4] and [M, 4], left, top, right, bottom."""
-    low = np.maximum(boxes[:, None, :2], others[:, :2])
-    high = np.minimum(boxes[:, None, 2:], others[:, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=-1)
-    areas = [np.prod(some[:, 2:] - some[:, :2], axis=-1) for some in (boxes, others)]
-    union = areas[0][:, None] + areas[1] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
