@@ -155,11 +155,12 @@ def test_the_stop_button_lets_a_command_save(
     notebook, client: NotebookClient, tmp_path: Path
 ) -> None:
     _install(notebook, client)
-    full_pipe = "printf 'x%.0s' {1..200000}; echo"  # ends when the cell reads it
-    # Again after a while, as a user would: the first may fall where IPython takes every exception.
-    stop = "while :; do kill -INT $PPID; read -t 5 <> <(:); done"
-    saved = tmp_path / "saved"  # what is printed then, IPython may drop
-    body = f"trap 'touch {saved}; exit 130' INT; {full_pipe}; {stop}"
+    # Printed when the cell has read most of it; no line ends, so the cell then can only read. In a
+    # print IPython may take the exception; a second one could end the cell before the command.
+    half_a_line = "printf 'x%.0s' {1..200000}"
+    saved = tmp_path / "saved"
+    wait = "while :; do read -t 5 <> <(:); done"
+    body = f"trap 'touch {saved}; exit 130' INT; {half_a_line}; kill -INT $PPID; {wait}"
     notebook.cells[0] = nbformat.v4.new_code_cell(f'run("""{body}""")')
     with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
         client.execute_cell(notebook.cells[0], 0)
