@@ -40,7 +40,7 @@ def slow_statistics(momentum: float, steps: int) -> str | None:
     if share <= MUCH:
         return None
     return (
-        f"batch_norm_momentum={momentum:g}: {share:.0%} of BatchNorm's statistics will be their "
+        f"batch_norm_momentum={momentum:g}: {100 * share:.2g}% of BatchNorm's statistics will be their "
         f"start after {steps} steps; with {math.floor(100 * MUCH ** (1 / steps)) / 100:g} it is "
         f"{MUCH:.0%} at most"
     )

@@ -49,7 +49,10 @@ def test_one_file_without_outside_links(result, tmp_path):
     assert "--width: 300px" in text and text.count('type="checkbox"') == 1  # full size by a click
     assert "1 missed,\n1 false, 1 found" in text
     assert "<b>&lt;b&gt;1</b>" in text
-    assert "no ground truth" in text
+    assert "no ground truth" not in text
+    assert re.findall("Without objects here: .*<", text) == ["Without objects here: Cyclist.<"] * 2
+    assert text.count("no object here") == 1  # of the score thresholds
+    assert "<td>Cyclist</td><td>easy</td>" not in text.replace("\n", "")
 
 
 def test_without_worst_frames_or_kitti_classes():
