@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Shows the curves of all runs in a folder. Flags of TensorBoard can follow. Knobs:
-#   LOGDIR   folder of runs, or of one     ./savedmodel
-#   PORT     of http://localhost           6006
+# Shows the curves of all runs in a folder. Flags of TensorBoard can follow.
+# Knobs:
+#   LOGDIR   folder of runs, or of one   ./savedmodel
+#   PORT     of http://localhost         6006
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python
