@@ -1,9 +1,9 @@
 """KITTI's folders -> TFRecord with a manifest beside it.
 
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/train.record \\
-      --label_map_path=./label_map.txt --subset=training
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \\
-      --label_map_path=./label_map.txt --subset=validation
+  python create_kitti_tf_record.py --kitti_root=./KIT --subset=training \\
+      --output_path=./finTfrecords/train.record --label_map_path=./label_map.txt
+  python create_kitti_tf_record.py --kitti_root=./KIT --subset=validation \\
+      --output_path=./finTfrecords/val.record --label_map_path=./label_map.txt
 
 The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Of images
 that are not KITTI's, by name or size, contiguous blocks validate, and it is said. Boxes
@@ -12,7 +12,9 @@ What a filter (--min_box_height, --max_occlusion, --max_truncation) or the label
 an ignore region in training, never background. --classes=Car,Pedestrian,Cyclist makes a detector of
 these three: the record's label map has them alone.
 
-Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
+Next:
+
+  python inspect_tfrecord.py --input='./finTfrecords/*.record'
 """
 
 import logging

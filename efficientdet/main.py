@@ -1,8 +1,9 @@
 """Trains and evaluates EfficientDet on KITTI records.
 
-    python efficientdet/main.py --mode=train_and_eval --model_name=efficientdet-d0 \\
+    python efficientdet/main.py --mode=train_and_eval \\
+        --model_name=efficientdet-d0 --model_dir=savedmodel/exp \\
         --train_file_pattern=train.record --val_file_pattern=val.record \\
-        --model_dir=savedmodel/exp --ckpt=efficientdet-d0/model --train_batch_size=4 \\
+        --ckpt=efficientdet-d0/model --train_batch_size=4 \\
         --hparams=configs/kitti_d0.yaml
 
 The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
@@ -39,14 +40,14 @@ flags.DEFINE_enum("mode", "train", ["train", "eval", "train_and_eval"], "What to
 flags.DEFINE_string("model_name", None, "efficientdet-d0 ... d7x, efficientdet-lite0 ... lite4.")
 flags.DEFINE_string("model_dir", None, "Folder of the run: config, checkpoints, metrics, events.")
 flags.DEFINE_string("train_file_pattern", None, "Training records: a path, a glob, or several.")
-flags.DEFINE_string("val_file_pattern", None, "Validation records, likewise.")
+flags.DEFINE_string("val_file_pattern", None, "Validation records, in the same forms.")
 flags.DEFINE_string(
     "ckpt", None,
     "Weights to start from: a prefix (efficientdet-d0/model), a folder, a .tar.gz or a .h5.",
 )  # fmt: skip
 flags.DEFINE_string(
     "backbone_ckpt", None,
-    "The same, of which only the backbone is taken; or `imagenet`, for that of the model, a .pth.",
+    "As --ckpt, but only its backbone is taken; or `imagenet`, for the model's own; or a .pth.",
 )  # fmt: skip
 flags.DEFINE_string(
     "train_batch_size",

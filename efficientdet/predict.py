@@ -1,7 +1,7 @@
 """Finds objects in images and videos: pictures with boxes, KITTI result files, COCO json.
 
-    python efficientdet/predict.py --model_dir=savedmodel/exp --images=KITTI/testing/image_2 \\
-        --output_dir=found
+    python efficientdet/predict.py --model_dir=savedmodel/exp \\
+        --images=KITTI/testing/image_2 --output_dir=found
 
 --images takes files, folders, globs, records (val.record) and videos, by commas. A KITTI root
 stands for its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below

@@ -1,6 +1,7 @@
 """Draws training samples as the network gets them, with their boxes: look before you train.
 
-    python -m efficientdet.commands.preview --input=train.record --hparams=configs/kitti_d0.yaml
+    python -m efficientdet.commands.preview --input=train.record \\
+        --hparams=configs/kitti_d0.yaml
 
 Objects have the colour of their class, pasted ones a thick frame; dashed grey boxes are regions in
 which nothing is learnt. Below each picture stands which operations fell on it.

@@ -20,6 +20,7 @@ from absl import app, flags
 
 from efficientdet.console import log_to_console
 from efficientdet.errors import UsageError, one_line
+from efficientdet.wording import refilled
 
 Options = TypeVar("Options")
 
@@ -45,6 +46,9 @@ def options(kind: type[Options], **computed: Any) -> Options:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+    if sys.stdout.isatty() and any("-help" in word for word in argv):
+        head = sys.modules["__main__"]  # absl breaks the flags' lines, and not those before them
+        head.__doc__ = refilled(head.__doc__ or "", shutil.get_terminal_size().columns)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:

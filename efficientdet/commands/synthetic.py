@@ -1,6 +1,6 @@
 """Renders street scenes in KITTI's format, made up: to try the whole road without KITTI.
 
-    python -m efficientdet.commands.synthetic --output_dir=./quickstart_out/kitti
+    python -m efficientdet.commands.synthetic --output_dir=quickstart_out/kitti
 
 Cars, pedestrians and cyclists stand on a street in perspective and hide each other; labels follow
 from the same geometry as the picture.
