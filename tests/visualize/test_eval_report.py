@@ -151,3 +151,9 @@ def test_a_figure_is_saved_as_png(result, tmp_path):
     curves.save(curves.kitti_figure(result.kitti), tmp_path / "pr.png")
     assert (tmp_path / "pr.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pr.png"]
+
+
+def test_a_telephone_breaks_no_word_into_letters(result):
+    text = eval_report.to_html(result, {}, SUBJECT)
+    narrow = text.partition("@media (max-width: 600px)")[2].partition("footer {")[0]
+    assert "position: sticky" in narrow and "overflow-wrap: anywhere" not in narrow
