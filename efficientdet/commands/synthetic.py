@@ -6,8 +6,12 @@ Cars, pedestrians and cyclists stand on a street in perspective and hide each ot
 from the same geometry as the picture.
 """
 
+import logging
+
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
+
+logger = logging.getLogger("efficientdet.synthetic")
 
 
 def main() -> None:
@@ -16,7 +20,7 @@ def main() -> None:
 
     values = flags.FLAGS
     render_set(values.output_dir, values.num_frames, values.seed)
-    print(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")
+    logger.info(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")
 
 
 if __name__ == "__main__":
