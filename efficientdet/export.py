@@ -55,7 +55,7 @@ def main() -> None:
 
     for name in ("model_dir", "output_dir"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing")
+            raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     _check_list("format", FORMATS)
     _check_list("quantize", PRECISIONS)
     if "tflite" not in FLAGS.format and FLAGS["quantize"].present:

@@ -35,6 +35,7 @@ from efficientdet.config_files import PROJECT
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
+_NAMES_OF_WEIGHTS = ("imagenet", "efficientnet-")  # may mean no file
 logger = logging.getLogger("efficientdet.main")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "train_and_eval"], "What to do.")
 flags.DEFINE_string("model_name", None, "efficientdet-d0 ... d7x, efficientdet-lite0 ... lite4.")
@@ -203,6 +204,7 @@ def _check_flags() -> dict:
 
 def _check_files() -> None:
     """Looks whether there are the records, and the checkpoint that is to be evaluated."""
+    from efficientdet.checkpoint.finding import find_weights
     from efficientdet.dataset.tfrecord import expand_pattern
     from efficientdet.run.checkpoints import checkpoint_of
 
@@ -210,11 +212,20 @@ def _check_files() -> None:
         expand_pattern(FLAGS.train_file_pattern)
     if FLAGS.mode != "train":
         expand_pattern(FLAGS.val_file_pattern)
+    weights = FLAGS.ckpt or FLAGS.backbone_ckpt
+    if weights and not weights.startswith(_NAMES_OF_WEIGHTS) and not _goes_on():
+        find_weights(Path(weights), weights)
     if export_flags.chosen():
         return
     if FLAGS.mode == "eval" and not (FLAGS.ckpt or FLAGS.watch or FLAGS.self_check):
         which = "best" if FLAGS.best else "newest"
         checkpoint_of(Path(FLAGS.model_dir), which, to="evaluate")
+
+
+def _goes_on() -> bool:
+    """Whether a run is trained further, which is past the weights that it started from."""
+    run = Path(FLAGS.model_dir or "")
+    return FLAGS.mode != "eval" and any(run.glob("model.ckpt-*.index"))
 
 
 def _overrides() -> dict:

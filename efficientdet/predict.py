@@ -53,7 +53,7 @@ def main() -> None:
     export = export_flags.chosen()
     for name in ("images",) if export else ("model_dir", "images"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing")
+            raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     which = run_flags.which()
     hparams = parse_hparams(FLAGS.hparams)
     from efficientdet.input.images import find_videos, require_images

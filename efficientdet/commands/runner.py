@@ -54,6 +54,9 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         raise UsageError(_unknown_flag(error, argv)) from None
     except flags.Error as error:
+        for name in flags.FLAGS:  # absl says that it must have a value other than None
+            if f"Flag --{name} must have" in str(error):
+                raise UsageError(f"--{name} is missing: {flags.FLAGS[name].help}") from None
         text = one_line(error).rstrip(" .?")  # absl has a line for each flag that is missing
         raise UsageError(f"{text}. Run with --help to see the flags.") from None
     except SystemExit:  # after --help, which absl takes for a failure
