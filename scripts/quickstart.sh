@@ -97,8 +97,11 @@ IMAGES="$RECORDS/val.record" OUT_DIR="$OUT_DIR/pictures" \
 cat <<TXT
 
 Done in $(((SECONDS - START) / 60)) min $(((SECONDS - START) % 60)) s after the install. Open next:
-  $OUT_DIR/data_report.html            what is in the records, and which anchors fit them
-  $MODEL_DIR/eval/report.html   AP by class, size and difficulty; curves; the worst images
-  $OUT_DIR/pictures/                   validation images with the boxes found
-Curves: $PYTHON -m tensorboard.main --logdir=$OUT_DIR
+  $OUT_DIR/data_report.html
+      what is in the records, and which anchors fit them
+  $MODEL_DIR/eval/report.html
+      AP by class, size and difficulty; curves; the worst images
+  $OUT_DIR/pictures/
+      validation images with the boxes found
+Curves: LOGDIR=$OUT_DIR bash $HERE/scripts/tensorboard.sh
 TXT
