@@ -1,9 +1,9 @@
 """KITTI's folders -> TFRecord with a manifest beside it.
 
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/train.record \\
-      --label_map_path=./label_map.txt --subset=training
-  python create_kitti_tf_record.py --kitti_root=./KIT --output_path=./finTfrecords/val.record \\
-      --label_map_path=./label_map.txt --subset=validation
+  python create_kitti_tf_record.py --kitti_root=./KIT --subset=training \\
+      --output_path=./finTfrecords/train.record --label_map_path=./label_map.txt
+  python create_kitti_tf_record.py --kitti_root=./KIT --subset=validation \\
+      --output_path=./finTfrecords/val.record --label_map_path=./label_map.txt
 
 The default split keeps the drives of training and validation apart: 5985 and 1496 frames. Of images
 that are not KITTI's, by name or size, contiguous blocks validate, and it is said. Boxes
@@ -12,9 +12,12 @@ What a filter (--min_box_height, --max_occlusion, --max_truncation) or the label
 an ignore region in training, never background. --classes=Car,Pedestrian,Cyclist makes a detector of
 these three: the record's label map has them alone.
 
-Next: python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
+Next:
+
+  python inspect_tfrecord.py --input='./finTfrecords/*.record'
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,7 @@ from efficientdet.errors import UsageError
 if TYPE_CHECKING:
     from efficientdet.dataset.label_map import LabelMap
 
+logger = logging.getLogger("efficientdet.converter")  # __main__ is no child of the project
 FLAGS = flags.FLAGS
 flags.DEFINE_string("kitti_root", None, "Folder that holds training/image_2 and training/label_2.")
 flags.DEFINE_string(
@@ -103,14 +107,14 @@ def main() -> None:
     root, *named = (Path(folder) if folder else None for folder in folders)
     selection = select_frames(root, chosen, *named)
     for note in selection.notes:
-        print(f"note: {note}")
+        logger.info(f"note: {note}")
     label_map, found = _label_map(output, root, *named)
     label_map = label_map.only(chosen.classes) if chosen.classes else label_map
     if FLAGS.verify_images:  # TensorFlow decides what decodes; nothing else here needs it
         from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
-        print("dry run, nothing is written:")
-        print(convert.dry_run(selection, label_map, chosen, FLAGS.num_workers).summary())
+        logger.info("dry run, nothing is written:")
+        logger.info(convert.dry_run(selection, label_map, chosen, FLAGS.num_workers).summary())
         return
     manifest = convert.convert(
         selection,
@@ -123,8 +127,8 @@ def main() -> None:
     )
     if found:
         label_map.write(found)
-        print(f"{found}: these classes, which the next record of this folder takes")
-    print(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
+        logger.info(f"{found}: these classes, which the next record of this folder takes")
+    logger.info(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
 
 
 def _label_map(
@@ -138,13 +142,13 @@ def _label_map(
     if FLAGS.label_map_path:
         return LabelMap.read(FLAGS.label_map_path), None
     if known := found_classes.map_of_folder(output):
-        print(f"note: classes of {known[1]}: {known[0]}")
+        logger.info(f"note: classes of {known[1]}: {known[0]}")
         return known[0], None
     if FLAGS.subset == "testing":
         raise UsageError("--label_map_path is missing: no class is found in images without labels")
     label_map, said = found_classes.find_classes(find_frames(root, "training", *named))
     path = output.parent / found_classes.FILE_NAME
-    print(f"note: no --label_map_path and no label map in {path.parent}; found {said}")
+    logger.info(f"note: no --label_map_path and no label map in {path.parent}; found {said}")
     return label_map, path
 
 

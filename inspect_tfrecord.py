@@ -1,16 +1,18 @@
 """Checks TFRecords and shows what is in them, before a night of GPU time is spent on them.
 
-  python inspect_tfrecord.py --input=./finTfrecords/train.record,./finTfrecords/val.record
-  python inspect_tfrecord.py --input='./finTfrecords/*.record' --report=report.html
-  python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 --hparams=anchor_scale=2
-  python inspect_tfrecord.py --input=train.record --recommend_yaml=own.yaml --memory_gb=6
+  python inspect_tfrecord.py --input=train.record,val.record
+  python inspect_tfrecord.py --input='./finTfrecords/*.record' --report=a.html
+  python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 \\
+      --hparams=anchor_scale=2
+  python inspect_tfrecord.py --input=train.record --memory_gb=6 \\
+      --recommend_yaml=own.yaml
 
 Exit code 0: fit to train on. 1: something is wrong; every kind of problem is named, with record
 numbers and source ids. Warnings, such as a class that validation has no object of, leave it at 0.
 The last line is the verdict. Given several sets, it also looks for frames, drives and classes that
 they share or do not and for frames that look alike, and anchors are reported for the first set that
-is not for validation. Reads
-the records of the TF Object Detection API's and of AutoML's scripts, too.
+is not for validation. Reads the records of the TF Object Detection API's and of AutoML's scripts,
+too.
 """
 
 from pathlib import Path
@@ -70,6 +72,8 @@ def main() -> None:
             f"--recommend_yaml={FLAGS.recommend_yaml}: --hparams reads it as NAME.yaml"
         )
     config = Config.for_model(FLAGS.model_name).override(parse_hparams(FLAGS.hparams))
+    for size in FLAGS.image_size:  # not after the minutes that the records take
+        config.override({"image_size": size})
     files = expand_pattern(FLAGS.input)
     label_map = LabelMap.read(FLAGS.label_map_path) if FLAGS.label_map_path else None
     # These take seconds to import: --help, bad flags and missing files should not.

@@ -3,12 +3,13 @@
 import logging
 import os
 import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+
+from efficientdet.wording import wrapped
 
 console = Console()
 
@@ -22,12 +23,6 @@ class ConsoleHandler(logging.Handler):
         if console.is_terminal:
             text = wrapped(text, console.width)
         console.print(text, soft_wrap=True, markup=False, highlight=False)
-
-
-def wrapped(text: str, width: int) -> str:
-    """The lines of `text` in at most `width` characters; a longer word, a path say, stays whole."""
-    how = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
-    return "\n".join(textwrap.fill(line, width, **how) for line in text.split("\n"))
 
 
 def line_of(record: logging.LogRecord) -> str:

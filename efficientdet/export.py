@@ -1,7 +1,7 @@
 """Writes a trained run as SavedModel, TFLite and ONNX, and runs each file again.
 
-    python efficientdet/export.py --model_dir=savedmodel/exp --output_dir=exported \\
-        --val_file_pattern=val.record
+    python efficientdet/export.py --model_dir=savedmodel/exp \\
+        --output_dir=exported --val_file_pattern=val.record
 
 Each file is opened by its own runtime and scored on --val_file_pattern beside the network that it
 was made of; one that differs by more than its tolerance makes exit code 1. predict.py and main.py
@@ -55,7 +55,7 @@ def main() -> None:
 
     for name in ("model_dir", "output_dir"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing")
+            raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     _check_list("format", FORMATS)
     _check_list("quantize", PRECISIONS)
     if "tflite" not in FLAGS.format and FLAGS["quantize"].present:

@@ -1,8 +1,9 @@
 """Trains and evaluates EfficientDet on KITTI records.
 
-    python efficientdet/main.py --mode=train_and_eval --model_name=efficientdet-d0 \\
+    python efficientdet/main.py --mode=train_and_eval \\
+        --model_name=efficientdet-d0 --model_dir=savedmodel/exp \\
         --train_file_pattern=train.record --val_file_pattern=val.record \\
-        --model_dir=savedmodel/exp --ckpt=efficientdet-d0/model --train_batch_size=4 \\
+        --ckpt=efficientdet-d0/model --train_batch_size=4 \\
         --hparams=configs/kitti_d0.yaml
 
 The same command again goes on where the run stopped. `--mode=eval` scores the newest checkpoint of
@@ -34,19 +35,20 @@ from efficientdet.config_files import PROJECT
 from efficientdet.errors import UsageError
 
 FLAGS = flags.FLAGS
+_NAMES_OF_WEIGHTS = ("imagenet", "efficientnet-")  # may mean no file
 logger = logging.getLogger("efficientdet.main")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "train_and_eval"], "What to do.")
 flags.DEFINE_string("model_name", None, "efficientdet-d0 ... d7x, efficientdet-lite0 ... lite4.")
 flags.DEFINE_string("model_dir", None, "Folder of the run: config, checkpoints, metrics, events.")
 flags.DEFINE_string("train_file_pattern", None, "Training records: a path, a glob, or several.")
-flags.DEFINE_string("val_file_pattern", None, "Validation records, likewise.")
+flags.DEFINE_string("val_file_pattern", None, "Validation records, in the same forms.")
 flags.DEFINE_string(
     "ckpt", None,
     "Weights to start from: a prefix (efficientdet-d0/model), a folder, a .tar.gz or a .h5.",
 )  # fmt: skip
 flags.DEFINE_string(
     "backbone_ckpt", None,
-    "The same, of which only the backbone is taken; or `imagenet`, for that of the model, a .pth.",
+    "As --ckpt, but only its backbone is taken; or `imagenet`, for the model's own; or a .pth.",
 )  # fmt: skip
 flags.DEFINE_string(
     "train_batch_size",
@@ -202,6 +204,7 @@ def _check_flags() -> dict:
 
 def _check_files() -> None:
     """Looks whether there are the records, and the checkpoint that is to be evaluated."""
+    from efficientdet.checkpoint.finding import find_weights
     from efficientdet.dataset.tfrecord import expand_pattern
     from efficientdet.run.checkpoints import checkpoint_of
 
@@ -209,11 +212,20 @@ def _check_files() -> None:
         expand_pattern(FLAGS.train_file_pattern)
     if FLAGS.mode != "train":
         expand_pattern(FLAGS.val_file_pattern)
+    weights = FLAGS.ckpt or FLAGS.backbone_ckpt
+    if weights and not weights.startswith(_NAMES_OF_WEIGHTS) and not _goes_on():
+        find_weights(Path(weights), weights)
     if export_flags.chosen():
         return
     if FLAGS.mode == "eval" and not (FLAGS.ckpt or FLAGS.watch or FLAGS.self_check):
         which = "best" if FLAGS.best else "newest"
         checkpoint_of(Path(FLAGS.model_dir), which, to="evaluate")
+
+
+def _goes_on() -> bool:
+    """Whether a run is trained further, which is past the weights that it started from."""
+    run = Path(FLAGS.model_dir or "")
+    return FLAGS.mode != "eval" and any(run.glob("model.ckpt-*.index"))
 
 
 def _overrides() -> dict:

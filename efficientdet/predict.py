@@ -1,7 +1,7 @@
 """Finds objects in images and videos: pictures with boxes, KITTI result files, COCO json.
 
-    python efficientdet/predict.py --model_dir=savedmodel/exp --images=KITTI/testing/image_2 \\
-        --output_dir=found
+    python efficientdet/predict.py --model_dir=savedmodel/exp \\
+        --images=KITTI/testing/image_2 --output_dir=found
 
 --images takes files, folders, globs, records (val.record) and videos, by commas. A KITTI root
 stands for its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below
@@ -53,7 +53,7 @@ def main() -> None:
     export = export_flags.chosen()
     for name in ("images",) if export else ("model_dir", "images"):
         if not FLAGS[name].value:
-            raise UsageError(f"--{name} is missing")
+            raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     which = run_flags.which()
     hparams = parse_hparams(FLAGS.hparams)
     from efficientdet.input.images import find_videos, require_images

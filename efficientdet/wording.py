@@ -1,6 +1,7 @@
 """How numbers and lists are said in a line of text."""
 
 import difflib
+import textwrap
 from collections.abc import Iterable, Sequence
 
 NBSP = "\N{NO-BREAK SPACE}"  # a figure stays with what it counts
@@ -29,6 +30,26 @@ def listed(parts: Sequence[str]) -> str:
     if len(parts) > _LISTED:
         parts[_LISTED - 1 :] = [f"{len(parts) - _LISTED + 1} more"]
     return " and ".join(part for part in (", ".join(parts[:-1]), *parts[-1:]) if part)
+
+
+def wrapped(text: str, width: int) -> str:
+    """The lines of `text` in at most `width` characters; a longer word, a path say, stays whole."""
+    how = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
+    return "\n".join(textwrap.fill(line, width, **how) for line in text.split("\n"))
+
+
+def refilled(text: str, width: int) -> str:
+    """`text` with the lines of each paragraph joined and broken anew, at `width`.
+
+    A paragraph with an indented line, as commands are, keeps its lines.
+    """
+    paragraphs = text.split("\n\n")
+    for place, paragraph in enumerate(paragraphs):
+        lines = paragraph.strip("\n").split("\n")
+        if not any(line.startswith(" ") for line in lines):
+            joined = wrapped(" ".join(lines), width)
+            paragraphs[place] = paragraph.replace(paragraph.strip("\n"), joined)
+    return "\n\n".join(paragraphs)
 
 
 def meant(name: str, choices: Iterable[str]) -> str:

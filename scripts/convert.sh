@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# KITTI folders -> records, then a check of both. Flags of create_kitti_tf_record.py can follow.
-# Knobs (environment variables) and their defaults:
-#   KITTI_ROOT   folder that holds training/image_2 and training/label_2      (must be given)
-#   OUT_DIR      where train.record and val.record go                         ./finTfrecords
-#   SPLIT        drive | chen | random (AP looks better than it is)           drive
-#   IMAGE_SIZE   input size of the anchor report                              1280x384
+# KITTI folders -> records, then a check of both. Flags of
+# create_kitti_tf_record.py can follow. Knobs (environment variables), defaults:
+#   KITTI_ROOT  folder that holds training/image_2 and label_2   (must be given)
+#   OUT_DIR     where train.record and val.record go             ./finTfrecords
+#   SPLIT       drive | chen | random (makes AP look better)     drive
+#   IMAGE_SIZE  input size of the anchor report                  1280x384
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python

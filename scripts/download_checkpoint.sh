@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fetches a published checkpoint and unpacks it: scripts/download_checkpoint.sh efficientdet-d0
+# Fetches a published checkpoint and unpacks it:
+#   bash scripts/download_checkpoint.sh efficientdet-d0
 # --help names the others. Needs no installation, only some Python 3.11 or newer.
 set -euo pipefail
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

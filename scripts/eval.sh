@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Evaluates the newest checkpoint of a run (or the one that CKPT names). Flags of main.py
-# can follow. Knobs:
-#   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
-#   RECORDS     folder of train.record and val.record          ./finTfrecords
-#   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
-#   CKPT        another checkpoint                             none
-#   EVAL_BATCH  images at once                                 2
+# Evaluates the newest checkpoint of a run (or the one that CKPT names). Flags
+# of main.py can follow. Knobs:
+#   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4  efficientdet-d0
+#   RECORDS     folder of train.record and val.record     ./finTfrecords
+#   MODEL_DIR   folder of the run                         savedmodel/exp_kitti_d0
+#   CKPT        another checkpoint                        none
+#   EVAL_BATCH  images at once                            2
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python

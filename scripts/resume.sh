@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Goes on with a run from its newest checkpoint, as it was started. Knobs: those of train_and_eval.sh;
-# MODEL_DIR (or MODEL) says which run, RECORDS where its records lie, the others change the run:
+# Goes on with a run from its newest checkpoint, as it was started. Knobs: those
+# of train_and_eval.sh; MODEL_DIR (or MODEL) says which run, RECORDS where its
+# records lie, the others change the run:
 #   EPOCHS=60 bash scripts/resume.sh
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"

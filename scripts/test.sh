@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need into .venv, then runs ruff and pytest. Arguments go to pytest.
+# Installs what the tests need into .venv, then runs ruff and pytest. Arguments
+# go to pytest.
 #   bash scripts/test.sh
 #   bash scripts/test.sh tests/dataset -k label
-#   LOCKED=1 bash scripts/test.sh      with exactly the versions of requirements.lock
+#   LOCKED=1 bash scripts/test.sh    with the very versions of requirements.lock
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 cd "$HERE"

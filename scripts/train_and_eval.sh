@@ -1,16 +1,20 @@
 #!/usr/bin/env bash
-# Trains on records and evaluates after each epoch; the same command again goes on with the run. Knobs:
-#   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4       efficientdet-d0
-#   RECORDS     folder of train.record and val.record          ./finTfrecords
-#   MODEL_DIR   folder of the run                              ./savedmodel/exp_kitti_d0
-#   CKPT        COCO checkpoint to start from (empty: none)    ./<MODEL> where it exists, else none
-#   BACKBONE_CKPT  without one: ImageNet weights (empty: none) lite0 to lite2: theirs, if installed
-#   HPARAMS     yaml files and key=value pairs                 the recipe of configs/ that it names
-#   BATCH       images an update; auto: the most that fits     4; D4: 8
-#   EPOCHS      epochs                                         as the recipe says
-#   EVAL_BATCH  images at once in an evaluation                2
-# Further flags of main.py can follow: bash scripts/train_and_eval.sh --hparams=seed=1
-# A run that goes on keeps its own MODEL, HPARAMS, BATCH and EPOCHS where they are not set.
+# Trains on records and evaluates after each epoch; the same command again goes
+# on with the run. Knobs:
+#   MODEL       efficientdet-d0 ... d7x, lite0 ... lite4   efficientdet-d0
+#   RECORDS     folder of train.record and val.record      ./finTfrecords
+#   MODEL_DIR   folder of the run                          savedmodel/exp_kitti_d0
+#   CKPT        COCO checkpoint to start from              ./<MODEL>, if there
+#   BACKBONE_CKPT   without one: ImageNet weights          lite0 to lite2: theirs,
+#                                                          if installed
+#   HPARAMS     yaml files and key=value pairs             the recipe it names
+#   BATCH       images an update; auto: what fits          4; D4: 8
+#   EPOCHS      epochs                                     as the recipe says
+#   EVAL_BATCH  images at once in an evaluation            2
+# CKPT and BACKBONE_CKPT can be empty: none. Flags of main.py can follow:
+#   bash scripts/train_and_eval.sh --hparams=seed=1
+# A run that goes on keeps its own MODEL, HPARAMS, BATCH and EPOCHS where they
+# are not set.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/knobs.sh"
 require_python

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "efficientdet"
 
 # From the ground floor up; a room imports from floors below its own. docs/design.md says why.
 FLOORS = (
-    ("errors", "atomic", "console", "signals", "tensorflow_device", "wording"),
+    ("wording",),
+    ("errors", "atomic", "console", "signals", "tensorflow_device"),
     ("automl_names", "config_files", "hparam", "hparam_text", "progress", "yaml_file"),
     ("config", "backend"),
     ("dataset", "model"),

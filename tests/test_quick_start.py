@@ -74,6 +74,8 @@ def test_help_is_quick(command, tmp_path):
     code, text, slow = _run(command, "--help", cwd=tmp_path)
     assert code == 0 and "--" in text
     assert not slow
+    if not command.startswith("benchmarks"):  # prose a terminal breaks anew, commands it does not
+        assert not [line for line in text.splitlines() if line.startswith(" ") and len(line) > 80]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -90,6 +92,17 @@ def test_a_missing_input_is_told_at_once(command, tmp_path):
     assert "Traceback" not in text
     assert slow <= {"PIL"}  # the converter's, which looks for frames with it
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_missing_checkpoint_is_told_at_once(mode, tmp_path):
+    (tmp_path / "a.record").touch()
+    code, text, slow = _run(
+        "efficientdet/main.py", f"--mode={mode}", "--model_dir=run", "--ckpt=nowhere",
+        "--train_file_pattern=a.record", "--val_file_pattern=a.record", cwd=tmp_path,
+    )  # fmt: skip
+    assert code == 1 and "error: nowhere: no such file or folder" in text
+    assert not slow and not (tmp_path / "run").exists()
 
 
 def test_a_terminal_is_told_what_takes_so_long(monkeypatch):

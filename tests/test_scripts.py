@@ -41,6 +41,7 @@ def run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     python.chmod(0o755)
     work = tmp_path / "work"
     work.mkdir()
+    (work / "KIT").mkdir()
     monkeypatch.chdir(work)
     for knob in KNOBS:
         monkeypatch.delenv(knob, raising=False)
@@ -350,12 +351,30 @@ def _says(folder: Path, line: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("words", "knobs", "expected"),
+    [
+        ((), {"EPOCHS": "ten"}, "EPOCHS=ten: expected a whole number"),
+        ((), {"KITTI_ROOT": "none"}, "KITTI_ROOT=none: no such folder"),
+        (
+            ("--epochs=1",),
+            {},
+            "quickstart.sh --epochs=1: it takes no flags, only knobs; see --help",
+        ),
+    ],
+)
+def test_the_quickstart_refuses_before_it_installs(run: Run, words, knobs, expected: str):
+    said, calls = run("quickstart.sh", *words, fails=True, **knobs)
+    assert said == [f"error: {expected}"] and not calls
+
+
 @pytest.mark.parametrize("word", ["--help", "-h"])
 def test_help_is_the_head_of_the_script(run: Run, root: Path, word: str):
     scripts = {path.name for path in (root / "scripts").glob("*.sh")}
-    for script in scripts - {"knobs.sh", "quickstart.sh", "install.sh", "download_checkpoint.sh"}:
+    for script in scripts - {"knobs.sh", "install.sh", "download_checkpoint.sh"}:
         said, calls = run(script, word)
         head = (root / "scripts" / script).read_text().splitlines()[1:]
         assert len(said) >= 1 and not calls
         assert [f"# {line}".rstrip() for line in said] == head[: len(said)]
         assert not head[len(said)].startswith("#")
+        assert max(map(len, said)) <= 80

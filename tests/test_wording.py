@@ -2,7 +2,7 @@
 
 import pytest
 
-from efficientdet.wording import counted, duration
+from efficientdet.wording import counted, duration, refilled
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,15 @@ def test_plurals(number: int, noun: str, text: str) -> None:
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_prose_is_broken_anew_and_commands_stay_as_they_are() -> None:
+    text = (
+        "Counts sheep.\n\n  sheep --all \\\n      --count=3 --colour=white\n\n"
+        "The default is\none of each.\n"
+    )
+    assert refilled(text, 20) == (
+        "Counts sheep.\n\n  sheep --all \\\n      --count=3 --colour=white\n\n"
+        "The default is one\nof each.\n"
+    )
+    assert refilled(text, 100).endswith("\n\nThe default is one of each.\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_entry
-from efficientdet.checkpoint.stored import find_weights
+from efficientdet.checkpoint.finding import find_weights
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from efficientdet.checkpoint import keras_h5, torch_file
 from efficientdet.checkpoint.archive import ArchiveError, unpack
 from efficientdet.checkpoint.bundle import INDEX_SUFFIX, read_bundle
 from efficientdet.checkpoint.efficientnet_names import from_keras, from_torch, is_keras
+from efficientdet.checkpoint.finding import FILES, FORMS, find_weights
 from efficientdet.checkpoint.head_rows import AnchorShapes, level_scales
 from efficientdet.checkpoint.imagenet import (
     is_name,
@@ -27,8 +28,6 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 
 EMA = "/ExponentialMovingAverage"
-_FILES = (".h5", *torch_file.SUFFIXES)
-_BUNDLE_FILE = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 # What a training run stores beside its weights: optimizer slots, counters, this program's state.
 _NOT_WEIGHTS = re.compile(
     r".*/(Momentum|Adam|Adam_1|RMSProp|RMSProp_1)$|global_step$|beta\d_power$|state/"
@@ -39,9 +38,6 @@ _OTHER_KINDS = {  # place and first bytes: what it is
     (4, b"TFL3"): "a TFLite model",
     (0, b"\x08"): "a graph or SavedModel (.pb)",
 }
-_FORMS = (
-    "expected a prefix (efficientdet-d0/model), a folder or a .tar.gz of a TF checkpoint, a .h5"
-)
 
 
 @dataclass(frozen=True)
@@ -101,78 +97,15 @@ def require(path: str, backbone: str | None = None) -> None:
         refuse_as_detector(path, backbone)
 
 
-def find_weights(path: Path, given: str) -> Path:
-    """The file (.h5, .pth, an archive) or the bundle's prefix that `path` means.
-
-    Raises:
-        UserError: see `find_prefix`.
-    """
-    if path.is_file() and not _BUNDLE_FILE.search(path.name):
-        return path
-    if path.is_dir() and not any(path.glob(f"*{INDEX_SUFFIX}")):
-        files = sorted(file for file in path.iterdir() if file.suffix in _FILES)
-        if len(files) > 1:
-            raise _several(given, [file.name for file in files])
-        if files:
-            return files[0]
-    return find_prefix(path, given)
-
-
-def find_prefix(path: Path, given: str) -> Path:
-    """The bundle's path without suffix: `path` itself, or the newest in the folder `path`.
-
-    A folder's `checkpoint` file decides; without one, a single bundle or the highest step does.
-
-    Raises:
-        UserError: there is none, or several that nothing tells apart.
-    """
-    if not path.is_dir():
-        prefix = Path(_BUNDLE_FILE.sub("", str(path)))
-        if Path(f"{prefix}{INDEX_SUFFIX}").exists():
-            return prefix
-        raise UserError(f"{given}: no such file or folder, nor {prefix}{INDEX_SUFFIX}; {_FORMS}")
-    named = _named_by_state_file(path)
-    if named:
-        return named
-    prefixes = [Path(str(file)[: -len(INDEX_SUFFIX)]) for file in path.glob(f"*{INDEX_SUFFIX}")]
-    steps = {int(match[1]): p for p in prefixes if (match := re.search(r"-(\d+)$", p.name))}
-    if len(prefixes) == 1:
-        return prefixes[0]
-    if steps and len(steps) == len(prefixes):
-        return steps[max(steps)]
-    if prefixes:
-        raise _several(given, sorted(prefix.name for prefix in prefixes))
-    raise UserError(f"{given}: no checkpoint in this folder (no *.index file); {_FORMS}")
-
-
-def _several(given: str, names: list[str]) -> UserError:
-    listed = ", ".join(names)
-    return UserError(f"{given}: holds several checkpoints ({listed}); name one of them")
-
-
-def _named_by_state_file(folder: Path) -> Path | None:
-    """What the file `checkpoint` names; its folder part may be of another machine."""
-    state = folder / "checkpoint"
-    if not state.is_file():
-        return None
-    text = state.read_text(encoding="utf-8", errors="replace")
-    match = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
-    prefix = folder / Path(match[1]).name if match else None
-    try:
-        return prefix if prefix and Path(f"{prefix}{INDEX_SUFFIX}").exists() else None
-    except OSError:  # a name that is too long to be one
-        return None
-
-
 def _unpack(archive: Path, folder: Path) -> None:
     if kind := _other_kind(archive):
-        raise UserError(f"{archive}: {kind}, which is not read here; {_FORMS}")
+        raise UserError(f"{archive}: {kind}, which is not read here; {FORMS}")
     try:
         unpack(archive, folder)
     except ArchiveError as error:
         raise UserError(
             f"{archive}: {archive.stat().st_size} bytes, {error}; what was half "
-            f"downloaded, `scripts/download_checkpoint.sh` completes; {_FORMS}"
+            f"downloaded, `scripts/download_checkpoint.sh` completes; {FORMS}"
         ) from None
 
 
@@ -195,7 +128,7 @@ def _form(found: Path) -> Literal["bundle", "h5", "torch", "archive"]:
 
 
 def _folder_inside(folder: Path, given: str) -> Path:
-    found = {file.parent for file in folder.rglob("*") if file.suffix in (INDEX_SUFFIX, *_FILES)}
+    found = {file.parent for file in folder.rglob("*") if file.suffix in (INDEX_SUFFIX, *FILES)}
     if len(found) != 1:
         raise UserError(f"{given}: {len(found)} folders with a checkpoint inside, expected one")
     return found.pop()

@@ -2,18 +2,19 @@
 
     bash scripts/download_checkpoint.sh efficientdet-d2 [FOLDER] [--set=SET]
 
-leaves FOLDER/efficientdet-d2/ (FOLDER: the current one), to be used as --ckpt=efficientdet-d2.
-Without --set these are the newest weights; another set lands in FOLDER/efficientdet-d2-SET/:
+leaves FOLDER/efficientdet-d2/ (FOLDER: the current one), to be used as
+--ckpt=efficientdet-d2. Without --set these are the newest weights; another set
+lands in FOLDER/efficientdet-d2-SET/:
 
     coco2     D0 to D7, D7x: the newest
     coco      the same models, older; and lite0 to lite4, lite3x
-    advprop   D0 to D5 with Det-AdvProp: a run from them scales its images to -1 .. 1
+    advprop   D0 to D5 with Det-AdvProp, whose runs scale images to -1 .. 1
     coco640   D2 to D6 at 640x640
     imagenet  efficientnet-b0 to b7, for --backbone_ckpt
 
-An interrupted download goes on where it stopped; nothing incomplete is ever unpacked. Its SHA-256
-is printed; with --sha256=HEX (or SHA256=HEX) nothing else is unpacked.
-CHECKPOINT_URL sets another base address.
+An interrupted download goes on where it stopped; nothing incomplete is ever
+unpacked. Its SHA-256 is printed; with --sha256=HEX (or SHA256=HEX) nothing else
+is unpacked. CHECKPOINT_URL sets another base address.
 """
 
 import argparse
@@ -48,10 +49,10 @@ _HPARAMS = {
 def main() -> None:
     """Downloads what the command line names."""
     parser = fetch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path())
-    parser.add_argument("--set")
-    parser.add_argument("--sha256", type=str.lower)
+    parser.add_argument("model", help="efficientdet-d0 ... d7x, lite0 ... lite4, or a backbone's")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
+    parser.add_argument("--set", help="one of the sets above")
+    parser.add_argument("--sha256", type=str.lower, help="what the archive must have")
     given = parser.parse_args()
     fetch.require_sha256("sha256", given.sha256)
     chosen, path = find(given.model, given.set)

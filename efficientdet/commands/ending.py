@@ -73,5 +73,9 @@ def _unraisable(dropped: Any) -> None:
 
 
 def _leave(line: str, exit_code: int) -> NoReturn:
+    if sys.stderr.isatty():
+        from efficientdet.wording import wrapped
+
+        line = wrapped(line, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
     print(line, file=sys.stderr)
     sys.exit(exit_code)

@@ -1,7 +1,7 @@
 """Judges folders of KITTI text files, such as a submission, by the official 2D AP.
 
-    python -m efficientdet.commands.kitti_eval --labels=training/label_2 --results=results/data \\
-        --split_file=ImageSets/val.txt
+    python -m efficientdet.commands.kitti_eval --labels=training/label_2 \\
+        --results=results/data --split_file=ImageSets/val.txt
 """
 
 import json

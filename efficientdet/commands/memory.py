@@ -1,6 +1,7 @@
 """The memory of a training step, for batches of 1 to 16 images.
 
-    python -m efficientdet.commands.memory --model_name=efficientdet-d2 --image_size=1280x384
+    python -m efficientdet.commands.memory --model_name=efficientdet-d2 \\
+        --image_size=1280x384
 
 In float32, with mixed precision, and with rematerialised blocks besides. The figures are estimated
 from the graph of a step; the workspace of cuDNN and the CUDA context (0.3 to 1 GB) come on top.

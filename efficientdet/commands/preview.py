@@ -1,17 +1,24 @@
 """Draws training samples as the network gets them, with their boxes: look before you train.
 
-    python -m efficientdet.commands.preview --input=train.record --hparams=configs/kitti_d0.yaml
+    python -m efficientdet.commands.preview --input=train.record \\
+        --hparams=configs/kitti_d0.yaml
 
 Objects have the colour of their class, pasted ones a thick frame; dashed grey boxes are regions in
 which nothing is learnt. Below each picture stands which operations fell on it.
 The samples are the first ones of the run that has the same seed.
 """
 
+import logging
+
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
 from efficientdet.config import Config, parse_hparams
+from efficientdet.console import console
 from efficientdet.dataset.tfrecord import expand_pattern
+from efficientdet.wording import counted
+
+logger = logging.getLogger("efficientdet.preview")
 
 
 def main() -> None:
@@ -27,8 +34,9 @@ def main() -> None:
 
     records = RecordSet.open(values.input)
     records.require_at_most(config.max_instances_per_image)
-    save_image(draw_samples(records.files, config, num_images=values.num_images), values.output)
-    print(f"{values.output}: training samples of {values.input}")
+    with console.status(f"drawing {counted(values.num_images, 'sample')}"):
+        save_image(draw_samples(records.files, config, num_images=values.num_images), values.output)
+    logger.info(f"{values.output}: training samples of {values.input}")
 
 
 if __name__ == "__main__":

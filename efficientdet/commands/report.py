@@ -1,7 +1,7 @@
 """One run, or several side by side, as one page of HTML.
 
-    python -m efficientdet.commands.report --model_dir=savedmodel/a,savedmodel/b \\
-        --output=compare.html
+    python -m efficientdet.commands.report --output=compare.html \\
+        --model_dir=savedmodel/a,savedmodel/b
 
 What differs between their settings, their data, curves over each other, scores with intervals, the
 frames on which they differ most, what the guards did, the commands that were typed. Nothing is

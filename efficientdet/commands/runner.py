@@ -20,6 +20,7 @@ from absl import app, flags
 
 from efficientdet.console import log_to_console
 from efficientdet.errors import UsageError, one_line
+from efficientdet.wording import refilled
 
 Options = TypeVar("Options")
 
@@ -45,11 +46,17 @@ def options(kind: type[Options], **computed: Any) -> Options:
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
+    if sys.stdout.isatty() and any("-help" in word for word in argv):
+        head = sys.modules["__main__"]  # absl breaks the flags' lines, and not those before them
+        head.__doc__ = refilled(head.__doc__ or "", shutil.get_terminal_size().columns)
     try:
         rest = flags.FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
         raise UsageError(_unknown_flag(error, argv)) from None
     except flags.Error as error:
+        for name in flags.FLAGS:  # absl says that it must have a value other than None
+            if f"Flag --{name} must have" in str(error):
+                raise UsageError(f"--{name} is missing: {flags.FLAGS[name].help}") from None
         text = one_line(error).rstrip(" .?")  # absl has a line for each flag that is missing
         raise UsageError(f"{text}. Run with --help to see the flags.") from None
     except SystemExit:  # after --help, which absl takes for a failure

@@ -1,13 +1,17 @@
 """Renders street scenes in KITTI's format, made up: to try the whole road without KITTI.
 
-    python -m efficientdet.commands.synthetic --output_dir=./quickstart_out/kitti
+    python -m efficientdet.commands.synthetic --output_dir=quickstart_out/kitti
 
 Cars, pedestrians and cyclists stand on a street in perspective and hide each other; labels follow
 from the same geometry as the picture.
 """
 
+import logging
+
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
+
+logger = logging.getLogger("efficientdet.synthetic")
 
 
 def main() -> None:
@@ -16,7 +20,7 @@ def main() -> None:
 
     values = flags.FLAGS
     render_set(values.output_dir, values.num_frames, values.seed)
-    print(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")
+    logger.info(f"{values.output_dir}: {values.num_frames} frames, every fifth for validation")
 
 
 if __name__ == "__main__":

@@ -159,17 +159,17 @@ def _verdicts(runs: Sequence[StoredRun], scores: Scores) -> list[dict[str, str]]
         value, interval = found["difference"], found["difference_interval"]
         pair, by = f"{one.run.name} against {first.run.name}", figures.label(metric)
         if interval is None:
-            head = f"{pair}: {value:+.2f} points"
+            head = f"{pair}: {value:+z.2f} points"
             text = f"of {by}. How sure that is, is not known: there is no interval."
         else:
-            span = f"95{NBSP}% interval {interval[0]:+.2f} to {interval[1]:+.2f}"
+            span = f"95{NBSP}% interval {interval[0]:+z.2f} to {interval[1]:+z.2f}"
             words = {"ok": "is better than", "error": "is worse than"}.get(found["kind"])
             if words:
                 head = f"{one.run.name} {words} {first.run.name}:"
-                text = f"{value:+.2f} points of {by}, {span}."
+                text = f"{value:+z.2f} points of {by}, {span}."
             else:
                 head = f"{pair}: no difference can be told,"
-                text = f"{value:+.2f} points of {by}, {span} with 0 in it."
+                text = f"{value:+z.2f} points of {by}, {span} with 0 in it."
         verdicts.append({"kind": found["kind"], "head": head, "text": text})
     return verdicts
 

@@ -87,8 +87,13 @@ class Result:
         return [table for table in tables if table.row_count]
 
     def print_table(self, console: Console | None = None) -> None:
-        """Prints `tables`."""
-        (console or Console()).print(*self.tables(), sep="\n")
+        """Prints `tables`; closer together where the names of classes had no room otherwise."""
+        console = console or Console()
+        tables, unbound = self.tables(), console.options.update(max_width=200)
+        for table in tables:
+            if console.measure(table, options=unbound).maximum > console.width:
+                table.padding = 0
+        console.print(*tables, sep="\n")
 
 
 def evaluate(

@@ -147,7 +147,8 @@ class Validator:
             sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
             for row, frame in enumerate(found[: STRIP_IMAGES - len(pictures)]):
                 pictures.append(self._picture(batch, row, frame))
-        result = evaluate(self.truths, detections, self.label_map)
+        with self._console.status("scoring the detections"):
+            result = evaluate(self.truths, detections, self.label_map)
         normaliser = sums.pop("num_positives") + 1.0
         losses = {f"val_{key}": value / normaliser for key, value in sums.items()}
         metrics = result.metrics | losses | {"num_images": len(self.truths)}
@@ -284,7 +285,8 @@ class EpochEvaluation:
             history = History()
             if is_own(Path(checkpoint.name), run):
                 history = History.read(run.path).until(checkpoint.step, evaluated.metrics)
-            self._validator.write(evaluated, self._folder, checkpoint, history)
+            with console.status("writing the evaluation's report"):
+                self._validator.write(evaluated, self._folder, checkpoint, history)
             yield
 
 

@@ -36,6 +36,7 @@ def inline(paint: Callable[[Axes], None], height: float = 2.7, width: float = 5.
     svg = svg[svg.index("<svg ") :].replace('<g id="', '<g data-part="')  # one id, one page
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    svg = svg.replace("<svg ", '<svg style="overflow: visible" ', 1)  # the page's font may be wider
     for colour, of_page in _PAGE.items():
         svg = svg.replace(colour, of_page)
     return Markup(svg)

@@ -105,11 +105,11 @@ class Scoreboard:
         for name in dict.fromkeys((*HEADLINE, self._metric)):
             if (value := metrics.get(name)) is None:
                 continue
-            unit, digits, better = (1, 4, min) if name.startswith("val_") else (100, 2, max)
+            unit, digits, better = (1, 4, min) if _is_loss(name) else (100, 2, max)
             words.append(f"{HEADLINE.get(name, name)} {unit * value:.{digits}f}")
             known = [record[name] for record in before if record.get(name) is not None]
-            if known:
-                words[-1] += f" ({unit * (value - better(known)):+.{digits}f})"
+            if known:  # z: no -0.00
+                words[-1] += f" ({unit * (value - better(known)):+z.{digits}f})"
         return "  ".join(words + ["best so far"] * is_best)
 
     def best_line(self) -> str | None:
@@ -120,7 +120,9 @@ class Scoreboard:
         if self._score(best) == -math.inf:
             return None
         place = self._checkpoints.folder / "archive"
-        return f"best {self._metric}: {best[self._metric]:.4f} at step {best['step']}, in {place}"
+        value = best[self._metric]
+        shown = f"{value:.4f}" if _is_loss(self._metric) else f"{100 * value:.2f} %"
+        return f"best {self._metric}: {shown} at step {best['step']}, in {place}"
 
     def evaluations_since_best(self) -> int:
         """How many came after the best one, of those on the most images."""
@@ -136,7 +138,12 @@ class Scoreboard:
         value = metrics.get(self._metric)
         if value is None or math.isnan(value):
             return -math.inf
-        return -value if self._metric.startswith("val_") else value
+        return -value if _is_loss(self._metric) else value
+
+
+def _is_loss(name: str) -> bool:
+    """Whether less is better; all others are shares, said in percent."""
+    return name.startswith("val_")
 
 
 def _comparable(records: Sequence[Metrics], num_images: int) -> list[Metrics]:

@@ -39,8 +39,9 @@ def slow_statistics(momentum: float, steps: int) -> str | None:
     share = momentum**steps
     if share <= MUCH:
         return None
+    enough = math.floor(100 * MUCH ** (1 / steps)) / 100
     return (
-        f"batch_norm_momentum={momentum:g}: {share:.0%} of BatchNorm's statistics will be their "
-        f"start after {steps} steps; with {math.floor(100 * MUCH ** (1 / steps)) / 100:g} it is "
+        f"batch_norm_momentum={momentum:g}: {100 * share:.2g}% of BatchNorm's statistics will be "
+        f"their start after {steps} steps; with {enough:g} it is "
         f"{MUCH:.0%} at most"
     )

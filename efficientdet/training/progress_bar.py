@@ -5,16 +5,34 @@ import time
 from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from efficientdet import backend
 from efficientdet.console import console
 from efficientdet.progress import bar_width
 from efficientdet.run.callbacks import Callback, Logs
-from efficientdet.wording import counted
+from efficientdet.wording import counted, duration
 
 PLAIN_SECONDS = 30.0  # between lines where the output is no terminal
+COMPILING = "compiling"
 GAP = "  "
+
+
+class _Words(ProgressColumn):
+    """The field `text`; of what compiles, how long: nothing else moves meanwhile."""
+
+    def render(self, task: Task) -> Text:
+        text = task.fields["text"]
+        return Text(f"{text}, {duration(task.elapsed or 0)}" if text == COMPILING else text)
 
 
 class ProgressBar(Callback):
@@ -42,14 +60,14 @@ class ProgressBar(Callback):
                 BarColumn(bar_width=width),
                 TextColumn("{task.completed}/{task.total}"),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[text]}"),
+                _Words(),
             )
             self._bar = Progress(*columns, console=self._console)
             self._task = self._bar.add_task(
                 self._title,
                 total=steps,
                 completed=step_in_epoch,
-                text="compiling" if compiles else "",
+                text=COMPILING if compiles else "",
             )
             self._bar.start()
         elif step_in_epoch == 0:

@@ -158,10 +158,11 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
     batches = _training_batches(records, config, batch_size, examples)
     if not options.skip_preflight:
         preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
-        for first in islice(batches(0, 0), 1):  # without one, the trainer says so
-            preflight.draw_batch(
-                first, folder / "preflight.png", config=config, label_map=run.label_map
-            )
+        with console.status("drawing the first batch: preflight.png"):
+            for first in islice(batches(0, 0), 1):  # without one, the trainer says so
+                preflight.draw_batch(
+                    first, folder / "preflight.png", config=config, label_map=run.label_map
+                )
     hparams = flatten(config.to_dict()) | {"train_batch_size": batch_size}
     hparams["ckpt"] = options.initial_weights
     callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
@@ -217,7 +218,9 @@ def _open_records(
 def _resume_or_load(trainer: Trainer, options: TrainOptions, run: OpenedRun) -> None:
     """Brings the engine to the run's newest checkpoint, else to the weights to start from."""
     engine, folder, ckpt = trainer.engine, run.directory.path, options.initial_weights
-    if trainer.resume():
+    with console.status("looking for a checkpoint to go on from"):
+        resumed = trainer.resume()
+    if resumed:
         engine.started_from(read_restored_names(folder))
         if ckpt:
             logger.info(f"{ckpt} is not read again: the run is past its start")

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from efficientdet.atomic import atomic_path
 from efficientdet.evaluation.coco import CocoResult
@@ -75,8 +76,10 @@ def tidy(plot: Axes) -> None:
 
 def legend_below(plot: Axes, columns: int) -> None:
     """The names of the curves under the plot: over it, they hide what they name."""
+    inches = plot.figure.dpi_scale_trans  # a share of a low plot would be the axis' label
     plot.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=columns, fontsize=8,
+        loc="upper center", bbox_to_anchor=(0.5, 0), ncols=columns, fontsize=8,
+        bbox_transform=plot.transAxes + ScaledTranslation(0, -0.45, inches),
         frameon=False, columnspacing=1.2, handlelength=1.6, borderaxespad=0,
     )  # fmt: skip
 

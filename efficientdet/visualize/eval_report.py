@@ -13,6 +13,7 @@ from efficientdet.atomic import atomic_open
 from efficientdet.evaluation.coco import SUMMARY
 from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, kitti_metrics
 from efficientdet.evaluation.frames import box_array
+from efficientdet.evaluation.kitti import Curve
 from efficientdet.evaluation.mistakes import PROPERTIES, FrameMistakes
 from efficientdet.visualize.curves import coco_figure, kitti_figure
 from efficientdet.visualize.drawing import FALSE, FOUND, MISSED, draw_boxes
@@ -79,7 +80,9 @@ def to_html(result: Result, images: Mapping[str, np.ndarray], subject: Subject) 
         precision_columns=SUMMARY[:6],
         recall_columns=SUMMARY[6:],
         coco_rows=[(names[i], result.coco.num_objects[i], result.coco.by_class(i)) for i in names],
+        coco_absent=[name for i, name in names.items() if not result.coco.num_objects[i]],
         kitti_curves=result.kitti,
+        kitti_absent=_absent_from_kitti(result.kitti),
         kitti_mean=kitti_metrics(result.kitti).get(MODERATE_MEAN),
         operating_rows=[(names[i], result.operating_points.get(i)) for i in names],
         kitti_plots=[figure_png(kitti_figure(curves)) for curves in kitti],
@@ -114,6 +117,19 @@ def draw_mistakes(
         dashed=np.repeat([False, False, True], counts),
         line_width=np.repeat([kind[-1] for kind in kinds], counts),
     )
+
+
+def _absent_from_kitti(curves: Sequence[Curve]) -> list[str]:
+    """`Tram`, or `Cyclist easy` where other difficulties of the class have objects."""
+    known = {curve.class_name for curve in curves if curve.num_objects}
+    absent = [curve for curve in curves if not curve.num_objects]
+    names = (
+        f"{curve.class_name} {curve.difficulty.name}"
+        if curve.class_name in known
+        else curve.class_name
+        for curve in absent
+    )
+    return list(dict.fromkeys(names))
 
 
 def _comparable(subject: Subject) -> list[Line]:

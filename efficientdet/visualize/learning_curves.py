@@ -112,7 +112,7 @@ def _draw(
             smooth = running_mean(values)
             place.plot(steps, values, color="#1668a8", alpha=0.25, linewidth=0.8)
             place.plot(steps, smooth, color="#1668a8", linewidth=1.6, label=label)
-    colours = ["#d1601f", "#2b7a4b", "#7a4fa3", "#b8860b", "#c2356d", "#3a7ca5", "#555555"]
+    colours = ["#d1601f", "#2b7a4b", "#7a4fa3", "#b8860b", "#c2356d", "#1fa8a8", "#555555"]
     colours = colours if plot.training else ["#1668a8", *colours]
     for number, (label, name) in enumerate(plot.evaluation.items()):
         steps, values = _series(evaluations, name)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,12 +74,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, root: Path):
     script = tmp_path_factory.mktemp("command") / "sheep.py"
     script.write_text(COMMAND)
 
-    def run(body: str, *flags: str, stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
+    def run(
+        body: str, *flags: str, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, script, *flags],
             env={"BODY": body, "PATH": "", "PYTHONPATH": str(root)},
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             check=False,
         )
@@ -109,6 +112,18 @@ def test_help_is_no_failure(run) -> None:
     done = run("", "--help")
     assert done.returncode == 0 and not done.stderr
     assert "python sheep.py --count=3" in done.stdout and "How many." in done.stdout
+
+
+def test_a_terminal_breaks_lines_between_words(run) -> None:
+    line = "train.record holds nothing that anybody could learn from; convert it once more"
+    ours, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 40))
+    with os.fdopen(ours, "rb", buffering=0) as shown:
+        done = run(f"raise UserError({line!r})", stderr=terminal)
+        os.close(terminal)
+        lines = shown.read(1000).decode().splitlines()
+    assert done.returncode == 1 and " ".join(lines) == f"error: {line}"
+    assert len(lines) == 3 and max(map(len, lines)) <= 40
 
 
 def test_a_closed_pipe_is_silent(run) -> None:

@@ -96,6 +96,16 @@ def test_no_figure_is_cut_or_wrapped(make_object, make_detections, width):
     assert width < 80 or ["Person_sitting", "1"] in [line.split()[:2] for line in lines]
 
 
+def test_the_names_of_classes_are_whole_at_60_columns(make_object):
+    objects = [make_object("Pedestrian")] * 12345
+    result = evaluate([FrameTruth("000000", 0, 0, objects)], [], LabelMap.kitti())
+    console = Console(width=60, file=io.StringIO())
+    result.print_table(console)
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert {line[0] for line in lines if "12345" in line} == {"Pedestrian", "mean"}
+    assert all(len(line) == 8 for line in lines if line[:1] == ["mean"] and "12345" in line)
+
+
 def test_an_object_that_is_never_found_is_missed_in_the_table(make_object, label_map):
     result = evaluate([FrameTruth("000000", 0, 0, [make_object()])], [], label_map)
     console = Console(width=80, file=io.StringIO())

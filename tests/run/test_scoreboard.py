@@ -115,7 +115,9 @@ def test_a_line_has_changes_against_the_best_of_each(board: Board) -> None:
     assert line == (
         "AP 31.50 (+1.50)  AP50 50.00 (-10.00)  KITTI moderate 100.00 (+40.00)  best so far"
     )
-    assert board.scoreboard.best_line() == f"best AP: 0.3000 at step 1, in {board.folder}/archive"
+    assert board.scoreboard.best_line() == f"best AP: 30.00 % at step 1, in {board.folder}/archive"
+    line = board.scoreboard.line({"AP": 0.29999, "num_images": 9}, False)
+    assert line == "AP 30.00 (+0.00)"  # no -0.00
 
 
 def test_the_metric_that_decides_is_in_the_line(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_no_decay_keeps_the_start_beyond_four_updates(decay: float):
 def test_statistics_that_are_too_slow_for_a_run_are_named():
     assert slow_statistics(0.99, 1000) is None
     said = slow_statistics(0.99, 250)
-    assert said.startswith("batch_norm_momentum=0.99: 8% of BatchNorm's statistics will be their")
+    assert said.startswith("batch_norm_momentum=0.99: 8.1% of BatchNorm's statistics will be their")
     assert said.endswith("after 250 steps; with 0.98 it is 1% at most")
 
 

@@ -49,7 +49,10 @@ def test_one_file_without_outside_links(result, tmp_path):
     assert "--width: 300px" in text and text.count('type="checkbox"') == 1  # full size by a click
     assert "1 missed,\n1 false, 1 found" in text
     assert "<b>&lt;b&gt;1</b>" in text
-    assert "no ground truth" in text
+    assert "no ground truth" not in text
+    assert re.findall("Without objects here: .*<", text) == ["Without objects here: Cyclist.<"] * 2
+    assert text.count("no object here") == 1  # of the score thresholds
+    assert "<td>Cyclist</td><td>easy</td>" not in text.replace("\n", "")
 
 
 def test_without_worst_frames_or_kitti_classes():
@@ -148,3 +151,9 @@ def test_a_figure_is_saved_as_png(result, tmp_path):
     curves.save(curves.kitti_figure(result.kitti), tmp_path / "pr.png")
     assert (tmp_path / "pr.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["pr.png"]
+
+
+def test_a_telephone_breaks_no_word_into_letters(result):
+    text = eval_report.to_html(result, {}, SUBJECT)
+    narrow = text.partition("@media (max-width: 600px)")[2].partition("footer {")[0]
+    assert "position: sticky" in narrow and "overflow-wrap: anywhere" not in narrow
