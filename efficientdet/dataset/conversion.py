@@ -107,7 +107,7 @@ class Totals:
         converted = map_in_order(convert_one, items, num_workers)
         with meter(title, num_items) as progress, closing(converted) as frames:
             for index, item in enumerate(frames):
-                progress.add(len(item.example))
+                progress.add(sum(map(len, item.example)))
                 self._errors += item.errors
                 self._findings.add(item)
                 if self._errors and not skip_bad:

@@ -102,7 +102,7 @@ def _compare(
             _, found = next(stored, (None, b""))
         except UserError as error:
             raise exists(output, str(error)) from None
-        if found != item.example:
+        if found != b"".join(item.example):
             source_id = item.frame.source_id
             raise exists(output, f"made from other input: frame {source_id} is not the same")
 

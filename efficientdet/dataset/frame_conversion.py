@@ -25,7 +25,7 @@ class Converted:
 
     frame: Frame
     errors: list[str]
-    example: bytes = b""
+    example: tuple[bytes, ...] = ()  # in parts, of which the image is one
     around: bytes = b""  # the 16 bytes that stand around the example in a record
     without_pixels: bytes = b""  # the same example, for the index
     header: ImageHeader | None = None
@@ -47,7 +47,7 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
         return Converted(frame, errors, header=header, objects=objects)
     name = frame.image.name
     example, rest = make_examples(encoded, header, frame.source_id, annotations, name)
-    around, turned = b"".join(framed(example)), is_turned(encoded)
+    around, turned = b"".join(framed(*example)), is_turned(encoded)
     return Converted(frame, [], example, around, rest, header, annotations, objects, was, turned)
 
 

@@ -10,7 +10,7 @@ import itertools
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -51,7 +51,7 @@ class PartWriter:
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic_open(part_path(self._path), "wb"))
             self._file = ShardFile(stack.enter_context(atomic_path(self._path)))
-            stack.callback(self._file.close)
+            stack.callback(self._close)
             write_record(self._part, _MAGIC + self._inputs_sha256.encode())
             self._stack = stack.pop_all()
         return self
@@ -73,6 +73,10 @@ class PartWriter:
         write_record(self._part, json.dumps(dataclasses.asdict(shard)).encode())
         part_path(self._path).unlink(missing_ok=True)  # of what the shard was before
         return shard
+
+    def _close(self) -> None:
+        with suppress(OSError):  # a full disk, which an earlier error tells of
+            self._file.close()
 
 
 def finished_shard(path: Path, inputs_sha256: str, num_frames: int) -> Shard | None:

@@ -2,6 +2,8 @@
 
 import hashlib
 from bisect import bisect
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -48,9 +50,9 @@ class RecordWriter:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._file.close()
-        with suppress(OSError):  # a full disk, which an earlier error tells of
-            self._index_file.close()
+        for file in (self._file, self._index_file):
+            with suppress(OSError):  # a full disk, which an earlier error tells of
+                file.close()
         self._stack.__exit__(*error)
 
     def write(self, index: int, item: Converted) -> None:
@@ -79,25 +81,34 @@ class RecordWriter:
 
 
 class ShardFile:
-    """One file of a record, open for writing, and hashed as it is written."""
+    """One file of a record, open for writing, and hashed as it is written.
+
+    In a thread of its own, as the disk may take as long as the hash.
+    """
 
     def __init__(self, path: Path):
         self._file, self._digest, self._count = path.open("wb"), hashlib.sha256(), 0
+        self._hashing = ThreadPoolExecutor(1)
 
     def write(self, item: Converted) -> None:
         """Appends an example."""
-        for part in (item.around[:HEADER_BYTES], item.example, item.around[HEADER_BYTES:]):
-            self._file.write(part)
-            self._digest.update(part)
+        parts = (item.around[:HEADER_BYTES], *item.example, item.around[HEADER_BYTES:])
+        hashed = self._hashing.submit(self._hash, parts)
+        self._file.writelines(parts)
+        hashed.result()
         self._count += 1
 
     def finish(self, name: str) -> Shard:
         """Closes the file and describes it."""
         size = self._file.tell()
-        self._file.close()
+        self.close()
         return Shard(name, self._count, size, self._digest.hexdigest())
 
     def close(self) -> None:
-        """Closes it, also where it is not finished."""
-        with suppress(OSError):  # as above
-            self._file.close()
+        """Closes it, finished or not."""
+        self._hashing.shutdown()
+        self._file.close()
+
+    def _hash(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            self._digest.update(part)

@@ -4,6 +4,7 @@ Without TensorFlow, which takes seconds to load: a record is a length and the da
 CRC-32C.
 """
 
+import functools
 import glob
 import itertools
 import os
@@ -94,10 +95,10 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
             start += HEADER_BYTES + len(serialized) + FOOTER_BYTES
 
 
-def framed(serialized: bytes) -> tuple[bytes, bytes]:
+def framed(*parts: bytes) -> tuple[bytes, bytes]:
     """What stands before and behind a record's data, as TensorFlow writes it."""
-    length = struct.pack("<Q", len(serialized))
-    return length + _checksum(length), _checksum(serialized)
+    length = struct.pack("<Q", sum(map(len, parts)))
+    return length + _checksum(length), _checksum(*parts)
 
 
 def write_record(file: BinaryIO, serialized: bytes) -> None:
@@ -147,9 +148,9 @@ def read_record(file: BinaryIO, left: int) -> bytes:
     raise ValueError("the file ends inside it")
 
 
-def _checksum(data: bytes) -> bytes:
+def _checksum(*parts: bytes) -> bytes:
     """CRC-32C, turned by 15 bits and moved, so that a CRC of data that holds CRCs is a good one."""
-    crc = google_crc32c.value(data)
+    crc = functools.reduce(google_crc32c.extend, parts, 0)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 

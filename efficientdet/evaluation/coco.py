@@ -141,21 +141,21 @@ class Matching(COCOeval):
                 self._matched[size, level, self._place[det]] = True
                 self._excused[size, level, self._place[det]] = ignored[truth]
 
-    def partners(self, ignored: np.ndarray, iou_threshold: float) -> np.ndarray:
-        """Which ground truth each detection matches: int [N], or -1; see `_chosen`."""
-        partner = np.full(len(self.detections.score), -1)
-        for det, truth in self._chosen(ignored, [iou_threshold]):
-            partner[det] = truth
+    def partners(self, ignored: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
+        """Which ground truth each detection matches at each threshold: int [thresholds, N], or -1.
+
+        The better detections of a frame and class choose first: of what is free (a crowd always
+        is), a truth not in `ignored` rather than an ignored one, then the greatest overlap.
+        """
+        partner = np.full((len(iou_thresholds), len(self.detections.score)), -1)
+        for row, (det, truth) in zip(partner, self._chosen(ignored, iou_thresholds), strict=True):
+            row[det] = truth
         return partner
 
     def _chosen(
         self, ignored: np.ndarray, iou_thresholds: Sequence[float]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """At each threshold, the detections that match, and which ground truths.
-
-        The better detections of a frame and class choose first: of what is free (a crowd always
-        is), a truth not in `ignored` rather than an ignored one, then the greatest overlap.
-        """
+        """At each threshold, the detections that match, and which ground truths; see `partners`."""
         det, truth, iou, turn = self._pairs
         picker = np.cumsum(np.diff(det, prepend=-1) != 0)
         order = np.argsort(2 * picker + ignored[truth], kind="stable")

@@ -104,7 +104,7 @@ class Mistakes:
         self._objects = [o for truth in truths for o in truth.objects]
         self._label_map = label_map
         self._truths, self._detections = matching.truths, matching.detections
-        partner = matching.partners(self._truths.crowd, MIN_IOU)
+        (partner,) = matching.partners(self._truths.crowd, [MIN_IOU])
         crowd = np.append(self._truths.crowd, False)[partner]
         self._right = (partner >= 0) & ~crowd
         self._wrong = partner < 0
