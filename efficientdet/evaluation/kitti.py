@@ -24,26 +24,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientdet.dataset.boxes import paired_coverage, paired_iou
 from efficientdet.dataset.kitti import DIFFICULTIES as LIMITS
-from efficientdet.dataset.kitti import DONT_CARE
-from efficientdet.evaluation.frames import (
-    DetectionArrays,
-    FrameDetections,
-    FrameTruth,
-    TruthArrays,
-    align,
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.kitti_frames import (
+    MIN_OVERLAP,
+    NEIGHBOUR,
+    TYPES,
+    KittiFrames,
+    flatten,
 )
 from efficientdet.evaluation.matching import (
     greedy,
     linked,
-    pairs_of_frames,
     position_in_group,
     turns,
 )
 
-MIN_OVERLAP = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
-NEIGHBOUR = {"Car": "Van", "Pedestrian": "Person_sitting"}
 NUM_RECALLS = 41
 
 
@@ -154,7 +150,7 @@ def match(
     class_names: Mapping[int, str],
 ) -> list[Cell]:
     """Like `evaluate`, but stops at the matching, from which curves of any frames can be drawn."""
-    frames = _flatten(truths, align(truths, detections), class_names)
+    frames = flatten(truths, align(truths, detections), class_names)
     return [
         _match_cell(frames, class_name, difficulty)
         for class_name in MIN_OVERLAP
@@ -186,89 +182,6 @@ def recall_thresholds(scores: np.ndarray, num_objects: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Frames:
-    """All frames as flat arrays: T ground truths without DontCare, N detections, P pairs.
-
-    Types are numbers of `_TYPES`.
-    """
-
-    num_frames: int
-    truth_frame: np.ndarray  # int [T]
-    truth_type: np.ndarray  # int [T]
-    truth_height: np.ndarray  # float [T]
-    occluded: np.ndarray  # int [T]
-    truncated: np.ndarray  # float [T]
-    det_frame: np.ndarray  # int [N]
-    det_type: np.ndarray  # int [N]
-    det_height: np.ndarray  # int [N]
-    det_score: np.ndarray  # float [N]
-    det_by_score: np.ndarray  # int [N], indices, best first
-    det_dont_care: np.ndarray  # float [N], the greatest share of it inside one DontCare
-    pair_truth: np.ndarray  # int [P], sorted
-    pair_det: np.ndarray  # int [P], sorted for each truth
-    pair_iou: np.ndarray  # float [P], above the least of MIN_OVERLAP
-    by_score: np.ndarray  # int [P], the pairs by truth, best score first
-    by_iou: np.ndarray  # int [P], by truth, greatest overlap first
-
-
-_TYPES = {name: i for i, name in enumerate((*MIN_OVERLAP, *NEIGHBOUR.values(), DONT_CARE), start=1)}
-
-
-def _number(name: str) -> int:
-    return _TYPES.get(name, 0)
-
-
-def _flatten(
-    truths: Sequence[FrameTruth],
-    detections: Sequence[FrameDetections],
-    class_names: Mapping[int, str],
-) -> _Frames:
-    labels, found = TruthArrays.of(truths, _number), DetectionArrays.of(detections)
-    is_region = labels.type == _TYPES[DONT_CARE]
-    objects, regions = labels[~is_region], labels[is_region]
-    names = [class_names.get(i, "") for i in range(max(class_names) + 1)]
-    return _Frames(
-        num_frames=len(truths),
-        truth_frame=objects.frame,
-        truth_type=objects.type,
-        truth_height=objects.box[:, 3] - objects.box[:, 1],
-        occluded=objects.occluded,
-        truncated=objects.truncated,
-        det_frame=found.frame,
-        det_type=np.array([_number(name) for name in names])[found.class_id],
-        det_height=np.abs(found.box[:, 3] - found.box[:, 1]).astype(int),
-        det_score=found.score,
-        det_by_score=np.argsort(-found.score, kind="stable"),
-        det_dont_care=_dont_care_share(found, regions, len(truths)),
-        **_pairs(objects, found, len(truths)),
-    )
-
-
-def _dont_care_share(found: DetectionArrays, regions: TruthArrays, num_frames: int) -> np.ndarray:
-    share = np.zeros(len(found.score))
-    for det, region in pairs_of_frames(found.boxes, regions.boxes, num_frames):
-        np.maximum.at(share, det, paired_coverage(found.box[det], regions.box[region]))
-    return share
-
-
-def _pairs(objects: TruthArrays, found: DetectionArrays, num_frames: int) -> dict[str, np.ndarray]:
-    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    least = min(MIN_OVERLAP.values())
-    for truth, det in pairs_of_frames(objects.boxes, found.boxes, num_frames):
-        overlap = paired_iou(objects.box[truth], found.box[det])
-        kept = np.flatnonzero(overlap > least)
-        parts.append((truth[kept], det[kept], overlap[kept]))
-    truth, det, overlap = map(np.concatenate, zip(*parts, strict=True))
-    return {
-        "pair_truth": truth,
-        "pair_det": det,
-        "pair_iou": overlap,
-        "by_score": np.lexsort((-found.score[det], truth)),
-        "by_iou": np.lexsort((-overlap, truth)),
-    }
-
-
-@dataclass(frozen=True)
 class _Roles:
     """What each ground truth [T] and each detection [N] is to one class at one difficulty: bool.
 
@@ -282,16 +195,16 @@ class _Roles:
     can_be_false: np.ndarray  # counts, and no DontCare forgives it
 
     @classmethod
-    def of(cls, frames: _Frames, class_name: str, difficulty: Difficulty) -> "_Roles":
-        of_class = frames.truth_type == _TYPES[class_name]
+    def of(cls, frames: KittiFrames, class_name: str, difficulty: Difficulty) -> "_Roles":
+        of_class = frames.truth_type == TYPES[class_name]
         beyond = (
             (frames.occluded > difficulty.max_occluded)
             | (frames.truncated > difficulty.max_truncated)
             | (frames.truth_height < difficulty.min_height)
         )
         det_small = frames.det_height < difficulty.min_height
-        det_counts = ~det_small & (frames.det_type == _TYPES[class_name])
-        neighbour = _TYPES.get(NEIGHBOUR.get(class_name), -1)
+        det_counts = ~det_small & (frames.det_type == TYPES[class_name])
+        neighbour = TYPES.get(NEIGHBOUR.get(class_name), -1)
         return cls(
             truth_counts=of_class & ~beyond,
             truth_plays=of_class | (frames.truth_type == neighbour),
@@ -301,7 +214,7 @@ class _Roles:
         )
 
 
-def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cell:
+def _match_cell(frames: KittiFrames, class_name: str, difficulty: Difficulty) -> Cell:
     roles = _Roles.of(frames, class_name, difficulty)
     kept = frames.pair_iou > MIN_OVERLAP[class_name]
     kept &= roles.truth_plays[frames.pair_truth]
@@ -337,14 +250,14 @@ def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cel
     )
 
 
-def _by_group(frames: _Frames, group: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _by_group(frames: KittiFrames, group: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The pairs (indices) by group and truth, those of a truth in the order that they have."""
     key = group[pairs] * len(frames.truth_type) + frames.pair_truth[pairs]
     return pairs[np.argsort(key, kind="stable")]
 
 
 def _first_matching(
-    frames: _Frames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
+    frames: KittiFrames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
 ) -> np.ndarray:
     """Each ground truth takes the free detection of the highest score, ties in file order.
 
@@ -364,7 +277,7 @@ def _first_matching(
 
 
 def _second_matching(
-    frames: _Frames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
+    frames: KittiFrames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each ground truth takes its first free detection of those above a threshold.
 
