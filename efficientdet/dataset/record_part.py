@@ -51,6 +51,7 @@ class PartWriter:
         with ExitStack() as stack:
             self._part = stack.enter_context(atomic_open(part_path(self._path), "wb"))
             self._file = ShardFile(stack.enter_context(atomic_path(self._path)))
+            stack.push(self._forget)
             stack.callback(self._close)
             write_record(self._part, _MAGIC + self._inputs_sha256.encode())
             self._stack = stack.pop_all()
@@ -71,8 +72,12 @@ class PartWriter:
         """Closes the shard, and describes it."""
         shard = self._file.finish(self._path.name)
         write_record(self._part, json.dumps(dataclasses.asdict(shard)).encode())
-        part_path(self._path).unlink(missing_ok=True)  # of what the shard was before
         return shard
+
+    def _forget(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Before the shard is replaced, the part of what it was goes."""
+        if kind is None:
+            part_path(self._path).unlink(missing_ok=True)
 
     def _close(self) -> None:
         with suppress(OSError):  # a full disk, which an earlier error tells of

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,24 +153,37 @@ def test_killed_anywhere(make_kitti, monkeypatch, before):
         call += 1
 
 
-def test_two_processes_on_one_shard(make_kitti, monkeypatch):
-    """While the first is busy with shard 0, others write it, and merge."""
-    root = make_kitti()
-    job, others = Job(root, 2), []
+def meanwhile(monkeypatch: pytest.MonkeyPatch, do: Callable[[], None]) -> None:
+    """Another process does something while the next one converts its first frame."""
+    done = []
 
     def slow(frame, *how):
-        if not others:
-            others.append(True)
+        if not done:
+            done.append(True)
             with monkeypatch.context() as patch:
                 patch.setattr(os, "getpid", os.getppid)
-                job.shards()
-                job.merge()
+                do()
         return convert_frame(frame, *how)
 
     monkeypatch.setattr(conversion, "convert_frame", slow)
+
+
+def test_two_processes_on_one_shard(make_kitti, monkeypatch):
+    """While the first is busy with shard 0, others write it, and merge."""
+    job = Job(make_kitti(), 2)
+    meanwhile(monkeypatch, lambda: (job.shards(), job.merge()))
     assert job.shard(0, num_workers=1) is not None
     assert RecordSet.open(str(job.output)).num_examples == 4
     assert job.merge() is None and job.files() == job.one_call()
+
+
+def test_a_late_process_of_other_flags_spoils_nothing(make_kitti, monkeypatch):
+    root = make_kitti()
+    job, other = Job(root, 2), Job(root, 2, max_occlusion=0)
+    meanwhile(monkeypatch, other.shards)
+    with pytest.raises(UserError, match="unfinished conversion of other input or flags"):
+        job.shard(0, num_workers=1)
+    assert other.merge() and other.files() == other.one_call()
 
 
 def test_a_shard_that_is_there_is_left_alone(make_kitti, said):
