@@ -26,9 +26,11 @@ from absl import flags
 
 from efficientdet.dataset import options, splits
 from efficientdet.errors import UsageError
+from efficientdet.wording import counted
 
 if TYPE_CHECKING:
     from efficientdet.dataset.label_map import LabelMap
+    from efficientdet.dataset.manifest import Shard
 
 logger = logging.getLogger("efficientdet.converter")  # __main__ is no child of the project
 FLAGS = flags.FLAGS
@@ -64,6 +66,13 @@ flags.DEFINE_string("split_file", None, "With --split=file: a list with one fram
 flags.DEFINE_float("val_fraction", 0.2, "Share of validation frames; not of chen, file.")
 flags.DEFINE_integer("seed", 0, "Seed of the split.")
 flags.DEFINE_integer("num_shards", 1, "Files to spread the record over.", lower_bound=1)
+flags.DEFINE_integer(
+    "shard_index",
+    None,
+    "Write this one of --num_shards alone: a call for each, on any machine, then --merge.",
+    lower_bound=0,
+)
+flags.DEFINE_bool("merge", False, "All calls of --shard_index are done: write manifest and index.")
 flags.DEFINE_integer("num_workers", None, "Reading threads; each holds four frames.", lower_bound=1)
 flags.DEFINE_string("classes", "", "Detect these alone, e.g. Car,Pedestrian; default: all.")
 flags.DEFINE_float("min_box_height", 0, "Ignore objects lower than this many pixels.")
@@ -84,7 +93,10 @@ def main() -> None:
             raise UsageError(f"--{name} is missing: {FLAGS[name].help}")
     if FLAGS.verify and (FLAGS.overwrite or FLAGS.dry_run):
         raise UsageError("--verify excludes --overwrite and --dry_run: it compares what is there")
-    from efficientdet.dataset import convert
+    is_shard = FLAGS.shard_index is not None
+    if is_shard + FLAGS.merge + (FLAGS.verify or FLAGS.dry_run) > 1:
+        raise UsageError("--shard_index, --merge, and --verify or --dry_run exclude one another")
+    from efficientdet.dataset import convert, convert_shard
     from efficientdet.dataset.selection import select_frames
 
     chosen = options.Options(
@@ -110,25 +122,35 @@ def main() -> None:
         logger.info(f"note: {note}")
     label_map, found = _label_map(output, root, *named)
     label_map = label_map.only(chosen.classes) if chosen.classes else label_map
-    if FLAGS.verify_images:  # TensorFlow decides what decodes; nothing else here needs it
+    if (
+        FLAGS.verify_images and not FLAGS.merge
+    ):  # TensorFlow decides what decodes; nothing else here needs it
         from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
         logger.info("dry run, nothing is written:")
         logger.info(convert.dry_run(selection, label_map, chosen, FLAGS.num_workers).summary())
         return
-    manifest = convert.convert(
-        selection,
-        output,
-        label_map,
-        chosen,
-        num_workers=FLAGS.num_workers,
-        overwrite=FLAGS.overwrite,
-        verify=FLAGS.verify,
-    )
+    what = (selection, output, label_map, chosen)
+    how = {"num_workers": FLAGS.num_workers, "overwrite": FLAGS.overwrite}
+    if is_shard:
+        shard = convert_shard.convert_shard(*what, FLAGS.shard_index, **how)
+        print(f"{output}: up to date" if shard is None else _said_of(shard))
+        return
+    if FLAGS.merge:
+        manifest = convert_shard.merge(*what)
+    else:
+        manifest = convert.convert(*what, **how, verify=FLAGS.verify)
     if found:
         label_map.write(found)
         logger.info(f"{found}: these classes, which the next record of this folder takes")
     logger.info(f"{output}: up to date" if manifest is None else f"{output}: {manifest.summary()}")
+
+
+def _said_of(shard: "Shard") -> str:
+    return (
+        f"{shard.name}: {counted(shard.num_examples, 'image')}; when all {FLAGS.num_shards} shards "
+        "are there: the same command with --merge"
+    )
 
 
 def _label_map(

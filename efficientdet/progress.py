@@ -2,22 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Column
 
 from efficientdet.console import console
+
+if TYPE_CHECKING:  # it is half of what a quick command needs to start
+    from rich.progress import Progress
 
 Item = TypeVar("Item")
 
@@ -26,6 +18,17 @@ def track(
     items: Iterable[Item], description: str, total: int | None = None, *, shown: bool = True
 ) -> Iterator[Item]:
     """The items, with a bar that goes when they end; none where no terminal is, or not `shown`."""
+    if not (shown and console.is_terminal):
+        yield from items
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=bar_width(console)),
@@ -33,7 +36,6 @@ def track(
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not (shown and console.is_terminal),
     ) as progress:
         yield from progress.track(items, total, description=description)
 
@@ -46,7 +48,7 @@ def bar_width(console: Console) -> int:
 class Meter:
     """One bar; `add` moves it."""
 
-    def __init__(self, progress: Progress, total: int | None, unit: str):
+    def __init__(self, progress: "Progress", total: int | None, unit: str):
         self._progress, self._unit, self._bytes = progress, unit, 0
         self._is_wide = progress.console.width >= 80
         self._task = progress.add_task("", total=total, speed="")
@@ -66,6 +68,15 @@ class Meter:
 @contextmanager
 def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Meter]:
     """Items/s, MB/s and the time left, for the time of the block; on stderr, if a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+
     console = Console(stderr=True)
     with Progress(
         TextColumn(description),
@@ -82,6 +93,15 @@ def meter(description: str, total: int | None, unit: str = "img") -> Iterator[Me
 @contextmanager
 def byte_bar(description: str, total: int, start: int = 0) -> Iterator[Callable[[int], None]]:
     """A bar on stderr that goes when the block ends; what it yields takes the bytes so far."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     console = Console(stderr=True)
     is_wide = console.width >= 80
     shown = description if is_wide else description.partition(" ")[0]

@@ -57,3 +57,46 @@ def test_the_user_s_commands(start, tmp_path):
     again, broken = map(finish, runs)
     assert again[0] == 0 and "up to date" in again[1] and record.stat().st_mtime_ns == before
     assert broken[0] == 1 and f"{sides[1][0]}.txt:1: 2 columns, expected 15" in broken[2]
+
+
+def test_shards_by_many_processes_and_a_merge(start, tmp_path):
+    """Two of them on one shard; without a label map, which the merge writes."""
+    typed = "--kitti_root=KIT --subset=all --num_shards=3 --output_path={}/train.record"
+    one, many = typed.format("one"), typed.format("many")
+    runs = [start(one), *(start(f"{many} --shard_index={index}") for index in (0, 0, 2))]
+    done = [finish(run) for run in runs]
+    assert [code for code, _, _ in done] == [0] * 4, done
+    out = done[-1][1]
+    assert "train.record-00002-of-00003: 4 images; when all 3 shards are there: the same" in out
+    code, _, err = finish(start(f"{many} --merge"))
+    assert code == 1 and "1 of 3 shards are not there yet" in err and "--shard_index=1 " in err
+    runs = [start(f"{many} --shard_index=1"), start(f"{many} --shard_index=0 --classes=Car")]
+    (code, _, err), (other, _, said) = map(finish, runs)
+    assert code == 0, err
+    assert other == 1 and "of other input or flags" in said and len(said.splitlines()) == 1
+    code, out, err = finish(start(f"{many} --merge"))
+    assert code == 0 and "many/train.record: 12 images (all)" in out, err
+    assert _files(tmp_path / "many") == _files(tmp_path / "one")
+    assert "label_map.txt" in _files(tmp_path / "one")
+    for again in ("--merge", "--shard_index=2"):
+        code, out, _ = finish(start(f"{many} {again}"))
+        assert code == 0 and "many/train.record: up to date" in out
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--shard_index=3 --num_shards=3", "--shard_index=3: expected 0 to 2"),
+        ("--shard_index=0 --merge", "exclude one another"),
+        ("--merge --dry_run", "exclude one another"),
+        ("--shard_index=0 --verify", "exclude one another"),
+    ],
+)
+def test_flags_of_shards_that_do_not_go_together(start, tmp_path, flags, said):
+    code, _, err = finish(start(f"{TYPED['train']} {flags}"))
+    assert code == 2 and said in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "finTfrecords").exists()

@@ -21,9 +21,9 @@ from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UserError
 from efficientdet.evaluation import kitti, zero_shot
-from efficientdet.evaluation.evaluate import kitti_metrics
 from efficientdet.evaluation.folders import CLASS_NAMES, read_label_folder, read_result_folder
 from efficientdet.evaluation.frames import FrameDetections
+from efficientdet.evaluation.kitti_table import kitti_metrics
 from efficientdet.evaluation.results import write_kitti
 from efficientdet.inference.truths import read_truths
 from efficientdet.input.images import find_images, image_batches

@@ -5,25 +5,19 @@
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 from rich.console import Console
 
-from efficientdet.atomic import atomic_open
-from efficientdet.dataset.label_map import LabelMap
-from efficientdet.dataset.splits import read_split_file
 from efficientdet.errors import UsageError, UserError
-from efficientdet.evaluation.folders import (
-    CLASS_NAMES,
-    ResultFolder,
-    read_label_folder,
-    read_result_folder,
-)
-from efficientdet.evaluation.frames import FrameTruth
+
+if TYPE_CHECKING:  # what starts within a moment imports when it knows what to do
+    from efficientdet.evaluation.folders import ResultFolder
+    from efficientdet.evaluation.frames import FrameTruth
 
 _LABELS = flags.DEFINE_string("labels", None, "Folder of label files, such as training/label_2.")
 _RESULTS = flags.DEFINE_string(
@@ -45,6 +39,9 @@ def main() -> None:
         raise UsageError("--labels is missing: the folder of label files, such as training/label_2")
     if bool(_RESULTS.value) == _SELF_CHECK.value:
         raise UsageError("expected either --results=FOLDER or --self_check")
+    from efficientdet.dataset.splits import read_split_file
+    from efficientdet.evaluation.folders import read_label_folder, read_result_folder
+
     source_ids = read_split_file(_SPLIT_FILE.value) if _SPLIT_FILE.value else None
     truths = read_label_folder(Path(_LABELS.value), source_ids)
     console = Console()
@@ -55,7 +52,8 @@ def main() -> None:
         _judge(truths, results, console)
 
 
-def _check(truths: Sequence[FrameTruth], console: Console) -> None:
+def _check(truths: Sequence["FrameTruth"], console: Console) -> None:
+    from efficientdet.dataset.label_map import LabelMap
     from efficientdet.evaluation.self_check import check_table, self_check
 
     checks = self_check(truths, LabelMap.kitti())
@@ -64,17 +62,23 @@ def _check(truths: Sequence[FrameTruth], console: Console) -> None:
         raise UserError(f"{len(wrong)} of {len(checks)} checks failed, first: {wrong[0]}")
 
 
-def _judge(truths: Sequence[FrameTruth], results: ResultFolder, console: Console) -> None:
+def _judge(truths: Sequence["FrameTruth"], results: "ResultFolder", console: Console) -> None:
+    import numpy as np
+
     from efficientdet.evaluation import kitti
-    from efficientdet.evaluation.evaluate import kitti_metrics, kitti_table
+    from efficientdet.evaluation.folders import CLASS_NAMES
+    from efficientdet.evaluation.kitti_table import kitti_metrics, kitti_table
 
     curves = kitti.evaluate(truths, results.detections, CLASS_NAMES)
     console.print(kitti_table(curves))
-    found = Counter(int(i) for frame in results.detections for i in frame.classes)
+    ids = [frame.classes for frame in results.detections]
+    found = np.bincount(np.concatenate([*ids, []]).astype(int), minlength=max(CLASS_NAMES) + 1)
     counts = ", ".join(f"{found[i]} {name}" for i, name in CLASS_NAMES.items() if found[i])
     console.print(f"{len(truths)} frames. Detections: {counts or 'none'}.")
     _warn(truths, results, console)
     if _JSON.value:
+        from efficientdet.atomic import atomic_open
+
         with atomic_open(_JSON.value) as file:
             json.dump(kitti_metrics(curves), file, indent=2)
     if _CURVES.value:
@@ -83,7 +87,7 @@ def _judge(truths: Sequence[FrameTruth], results: ResultFolder, console: Console
         pictures.save(pictures.kitti_figure(curves), _CURVES.value)
 
 
-def _warn(truths: Sequence[FrameTruth], results: ResultFolder, console: Console) -> None:
+def _warn(truths: Sequence["FrameTruth"], results: "ResultFolder", console: Console) -> None:
     if results.missing:
         console.print(
             f"[yellow]warning:[/] no result file for {len(results.missing)} of {len(truths)} "

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from efficientdet.comparison.runs import StoredRun
 from efficientdet.comparison.scores import JudgedRun, compared_metrics
-from efficientdet.evaluation.evaluate import MODERATE_MEAN
+from efficientdet.evaluation.kitti_table import MODERATE_MEAN
 from efficientdet.inspection.svg import INK, LINE, inline
 from efficientdet.run.history import Line
 from efficientdet.visualize.learning_curves import running_mean

@@ -16,8 +16,9 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation import bootstrap
 from efficientdet.evaluation.bootstrap import Interval
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
+from efficientdet.evaluation.evaluate import Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
+from efficientdet.evaluation.kitti_table import MODERATE_MEAN
 from efficientdet.evaluation.results import read_coco
 from efficientdet.inference.truths import read_truths
 from efficientdet.input.record_set import RecordSet

@@ -25,11 +25,22 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(shared, area(a)[:, None] + area(b)[None, :] - shared)
 
 
-def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union [N], row by row, of boxes [N, 4] of positive area."""
+def paired_intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Areas [N] that the boxes [N, 4] of each row share."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    shared = np.maximum(sides, 0).prod(axis=1)
-    return shared / (area(a) + area(b) - shared)
+    np.maximum(sides, 0, out=sides)
+    return sides[:, 0] * sides[:, 1]
+
+
+def paired_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [N], row by row; 0 where both boxes are empty."""
+    shared = paired_intersection(a, b)
+    return _ratio(shared, area(a) + area(b) - shared)
+
+
+def paired_coverage(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The share [N] of each box of `a` that lies inside the box of `b` in its row."""
+    return _ratio(paired_intersection(a, b), area(a))
 
 
 def coverage(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def make_example(
 
     Raises: as `make_examples`.
     """
-    return make_examples(encoded, header, source_id, annotations, filename)[0]
+    return b"".join(make_examples(encoded, header, source_id, annotations, filename)[0])
 
 
 def make_examples(
@@ -96,8 +96,8 @@ def make_examples(
     source_id: str,
     annotations: Sequence[Annotation],
     filename: str = "",
-) -> tuple[bytes, bytes]:
-    """The example, and the same without the image's bytes.
+) -> tuple[tuple[bytes, ...], bytes]:
+    """The example in parts, one of which is `encoded`, and the same without the image's bytes.
 
     Raises:
         ValueError: a box that is empty or leaves the image, or label 0 without is_crowd: such an

@@ -66,18 +66,21 @@ _pool.AddSerializedFile(_FILE.SerializeToString())
 Example = message_factory.GetMessageClass(_pool.FindMessageTypeByName(f"{_PACKAGE}.Example"))
 
 
-def with_first(key: str, value: bytes, example: Message) -> bytes:
+def with_first(key: str, value: bytes, example: Message) -> tuple[bytes, ...]:
     """An example with one more feature, a list of one `value`, serialized as protobuf does it.
 
-    Protobuf itself would copy an image three times.
+    Protobuf itself would copy an image three times, and joining the parts would once more.
 
     Args:
         key: sorts before all that `example` has.
+
+    Returns:
+        The bytes in parts; `value` itself is one of them.
     """
     features = example.features.SerializeToString(deterministic=True)
     feature = _nested(1, *_nested(1, value))
     entry = *_nested(1, key.encode()), *_nested(2, *feature)
-    return b"".join(_nested(1, *_nested(1, *entry), features))
+    return _nested(1, *_nested(1, *entry), features)
 
 
 def size_with(key: str, value: bytes, example: Message) -> int:

@@ -1,6 +1,6 @@
 """One frame's image and label file -> one example, or all that is wrong with them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from efficientdet.dataset.example import Annotation, make_examples
 from efficientdet.dataset.image import (
@@ -14,6 +14,7 @@ from efficientdet.dataset.image import (
 from efficientdet.dataset.kitti import Frame, KittiObject, parse_labels, read_file
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.options import Options
+from efficientdet.dataset.tfrecord import framed
 
 _CLIP_PX = 1.0  # a box may leave the image by this much: rounding in the labels
 
@@ -24,7 +25,8 @@ class Converted:
 
     frame: Frame
     errors: list[str]
-    example: bytes = b""
+    example: tuple[bytes, ...] = ()  # in parts, of which the image is one
+    around: bytes = b""  # the 16 bytes that stand around the example in a record
     without_pixels: bytes = b""  # the same example, for the index
     header: ImageHeader | None = None
     annotations: list[Annotation] = field(default_factory=list)
@@ -40,18 +42,26 @@ def convert_frame(frame: Frame, label_map: LabelMap, options: Options) -> Conver
     objects = _read_objects(frame, options, errors)
     if header is None or objects is None:
         return Converted(frame, errors, objects=objects or {})
-    annotations = []
-    for number, item in objects.items():
-        try:
-            box = clip_box(item, header)
-            annotations.append(annotate(item, box, label_map, options))
-        except ValueError as error:
-            errors.append(f"{frame.label}:{number}: {error}")
+    annotations = _annotate(frame, objects, header, label_map, options, errors)
     if errors:
         return Converted(frame, errors, header=header, objects=objects)
-    examples = make_examples(encoded, header, frame.source_id, annotations, frame.image.name)
-    turned = is_turned(encoded)
-    return Converted(frame, [], *examples, header, annotations, objects, was, turned)
+    name = frame.image.name
+    example, rest = make_examples(encoded, header, frame.source_id, annotations, name)
+    around, turned = b"".join(framed(*example)), is_turned(encoded)
+    return Converted(frame, [], example, around, rest, header, annotations, objects, was, turned)
+
+
+def with_labels(stored: Converted, label_map: LabelMap, options: Options) -> Converted:
+    """A frame as it was converted but for its example, whose labels are read again.
+
+    Args:
+        stored: what its image told; no objects, no annotations.
+    """
+    objects, annotations = _read_objects(stored.frame, options, []) or {}, []
+    if not stored.errors:
+        frame, header = stored.frame, stored.header
+        annotations = _annotate(frame, objects, header, label_map, options, [])
+    return replace(stored, objects=objects, annotations=annotations)
 
 
 def clip_box(item: KittiObject, header: ImageHeader) -> tuple[float, float, float, float]:
@@ -104,6 +114,24 @@ def annotate(
         occluded=item.occluded,
         line=item.line,
     )
+
+
+def _annotate(
+    frame: Frame,
+    objects: dict[int, KittiObject],
+    header: ImageHeader,
+    label_map: LabelMap,
+    options: Options,
+    errors: list[str],
+) -> list[Annotation]:
+    annotations = []
+    for number, item in objects.items():
+        try:
+            box = clip_box(item, header)
+            annotations.append(annotate(item, box, label_map, options))
+        except ValueError as error:
+            errors.append(f"{frame.label}:{number}: {error}")
+    return annotations
 
 
 def _read_image(

@@ -16,6 +16,8 @@ from typing import BinaryIO
 from efficientdet.atomic import atomic_open
 from efficientdet.dataset.example import Record, without_pixels
 from efficientdet.dataset.tfrecord import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
     INDEX_SUFFIX,
     Place,
     base_path,
@@ -29,7 +31,6 @@ from efficientdet.dataset.tfrecord import (
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"efficientdet index 1\n"
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record
 
 
 class IndexWriter:
@@ -129,17 +130,24 @@ def _frames(
     file.seek(first)
     for frame in range(count if limit is None else min(count, limit)):
         entry = read_record(file, index_size - file.tell())
-        around = entry[: _HEADER_BYTES + _FOOTER_BYTES]
-        (length,) = struct.unpack("<Q", around[:8])
-        record.seek(start)
-        header = record.read(_HEADER_BYTES)
-        record.seek(start + _HEADER_BYTES + length)
-        if header + record.read(_FOOTER_BYTES) != around:
+        around = entry[: HEADER_BYTES + FOOTER_BYTES]
+        end = record_end(record, start, around)
+        if end is None:
             raise ValueError(f"record {frame} of {path.name} is not the one it was made of")
-        yield Place(path, frame, start + _HEADER_BYTES, length), entry[len(around) :]
-        start += length + len(around)
+        length = end - start - len(around)
+        yield Place(path, frame, start + HEADER_BYTES, length), entry[len(around) :]
+        start = end
     if limit is None and start != path.stat().st_size:
         raise ValueError(f"{path.name} has more than it tells of")
+
+
+def record_end(file: BinaryIO, start: int, around: bytes) -> int | None:
+    """Where the record at byte `start` ends; None where these 16 bytes do not stand around it."""
+    (length,) = struct.unpack("<Q", around[:8])
+    file.seek(start)
+    header = file.read(HEADER_BYTES)
+    file.seek(start + HEADER_BYTES + length)
+    return start + length + len(around) if header + file.read(FOOTER_BYTES) == around else None
 
 
 @cache

@@ -29,7 +29,7 @@ _CANONICAL = {name.lower(): name for name in (*CLASSES, DONT_CARE)}
 # Object devkit, evaluate_object.cpp: least box height in px, most occlusion, most truncation.
 DIFFICULTIES = {"easy": (40, 0, 0.15), "moderate": (25, 1, 0.30), "hard": (25, 2, 0.50)}
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_MAX_NUMBER = 1e9  # pixels, metres, a score: beyond it areas overflow
+MAX_NUMBER = 1e9  # pixels, metres, a score: beyond it areas overflow
 _MAX_NAME = 200  # letters of a class
 # What KITTI writes where it does not know: truncated, occluded, alpha; and all that is in metres.
 _BEFORE, _AFTER = ("-1", "-1", "-10"), (*["-1"] * 3, *["-1000"] * 3, "-10")
@@ -350,7 +350,7 @@ def _numbers(texts: list[str], where: str) -> list[float]:
     if line.isascii() and "_" not in line:
         with suppress(ValueError):
             numbers = list(map(float, texts))
-            if all(-_MAX_NUMBER <= number <= _MAX_NUMBER for number in numbers):  # no NaN, either
+            if all(-MAX_NUMBER <= number <= MAX_NUMBER for number in numbers):  # no NaN, either
                 return numbers
     return [_number(text, where) for text in texts]
 
@@ -363,6 +363,6 @@ def _number(text: str, where: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise LabelError(f"{where}: {shown(text)} is not a finite number")
-    if abs(number) > _MAX_NUMBER:
-        raise LabelError(f"{where}: {shown(text)} is beyond {_MAX_NUMBER:g}")
+    if abs(number) > MAX_NUMBER:
+        raise LabelError(f"{where}: {shown(text)} is beyond {MAX_NUMBER:g}")
     return number

@@ -2,28 +2,40 @@
 
 import hashlib
 from bisect import bisect
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from efficientdet.atomic import atomic_path
+from efficientdet.dataset.frame_conversion import Converted
 from efficientdet.dataset.index_file import IndexWriter, index_path
 from efficientdet.dataset.manifest import Shard
-from efficientdet.dataset.tfrecord import framed, shard_paths
+from efficientdet.dataset.tfrecord import HEADER_BYTES, shard_paths
 from efficientdet.errors import UsageError
+
+
+def shard_starts(num_frames: int, num_shards: int) -> list[int]:
+    """The frames with which the shards begin, and the number of frames: `num_shards` + 1 numbers.
+
+    Raises:
+        UsageError: there would be a shard without a frame.
+    """
+    if not 1 <= num_shards <= num_frames:
+        raise UsageError(f"--num_shards={num_shards}: expected 1 to {num_frames} (the frames)")
+    return [index * num_frames // num_shards for index in range(num_shards + 1)]
 
 
 class RecordWriter:
     """Shards under temporary names, which become the final ones when the block ends well.
 
-    One shard is open at a time, and hashed as it is written.
+    One shard is open at a time.
     """
 
     def __init__(self, output: Path, num_frames: int, num_shards: int):
-        if not 1 <= num_shards <= num_frames:
-            raise UsageError(f"--num_shards={num_shards}: expected 1 to {num_frames} (the frames)")
+        self._starts = shard_starts(num_frames, num_shards)
         self._output, self._paths = output, shard_paths(output, num_shards)
-        self._starts = [index * num_frames // num_shards for index in range(1, num_shards)]
         self._shards: list[Shard] = []  # those that are done
         self._stack = ExitStack()
 
@@ -43,17 +55,13 @@ class RecordWriter:
                 file.close()
         self._stack.__exit__(*error)
 
-    def write(self, index: int, example: bytes, without_pixels: bytes) -> None:
+    def write(self, index: int, item: Converted) -> None:
         """Appends the example of frame `index`; frames come, and stand in the shards, in order."""
-        while len(self._shards) < (shard := bisect(self._starts, index)):
+        while len(self._shards) < (shard := bisect(self._starts, index) - 1):
             self._end_shard()
             self._begin_shard()
-        header, footer = framed(example)
-        for part in (header, example, footer):
-            self._file.write(part)
-            self._digest.update(part)
-        self._count += 1
-        self._index.add(shard, header + footer, without_pixels)
+        self._file.write(item)
+        self._index.add(shard, item.around, item.without_pixels)
 
     def finish(self) -> list[Shard]:
         """Closes the files and describes them."""
@@ -66,10 +74,41 @@ class RecordWriter:
         return self._shards
 
     def _begin_shard(self) -> None:
-        self._file = self._temporary[len(self._shards)].open("wb")
-        self._digest, self._count = hashlib.sha256(), 0
+        self._file = ShardFile(self._temporary[len(self._shards)])
 
     def _end_shard(self) -> None:
-        name, size = self._paths[len(self._shards)].name, self._file.tell()
+        self._shards.append(self._file.finish(self._paths[len(self._shards)].name))
+
+
+class ShardFile:
+    """One file of a record, open for writing, and hashed as it is written.
+
+    In a thread of its own, as the disk may take as long as the hash.
+    """
+
+    def __init__(self, path: Path):
+        self._file, self._digest, self._count = path.open("wb"), hashlib.sha256(), 0
+        self._hashing = ThreadPoolExecutor(1)
+
+    def write(self, item: Converted) -> None:
+        """Appends an example."""
+        parts = (item.around[:HEADER_BYTES], *item.example, item.around[HEADER_BYTES:])
+        hashed = self._hashing.submit(self._hash, parts)
+        self._file.writelines(parts)
+        hashed.result()
+        self._count += 1
+
+    def finish(self, name: str) -> Shard:
+        """Closes the file and describes it."""
+        size = self._file.tell()
+        self.close()
+        return Shard(name, self._count, size, self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Closes it, finished or not."""
+        self._hashing.shutdown()
         self._file.close()
-        self._shards.append(Shard(name, self._count, size, self._digest.hexdigest()))
+
+    def _hash(self, parts: Iterable[bytes]) -> None:
+        for part in parts:
+            self._digest.update(part)

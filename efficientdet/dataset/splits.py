@@ -221,6 +221,8 @@ def read_split_file(path: str | Path, known: Collection[str] = ()) -> list[str]:
 
 
 def _listed_id(text: str, known: Collection[str]) -> str:
+    if not any(mark in text for mark in "/\\:."):
+        return text
     path = PureWindowsPath(text)  # splits at / and at \
     name = path.stem if path.suffix.lower() in (*IMAGE_SUFFIXES, ".txt") else path.name
     ends = ("/".join((*path.parts[start:-1], name)) for start in range(len(path.parts)))

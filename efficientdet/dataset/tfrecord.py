@@ -4,6 +4,7 @@ Without TensorFlow, which takes seconds to load: a record is a length and the da
 CRC-32C.
 """
 
+import functools
 import glob
 import itertools
 import os
@@ -18,13 +19,14 @@ import google_crc32c
 
 from efficientdet.errors import UserError
 
-_HEADER_BYTES, _FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
+HEADER_BYTES, FOOTER_BYTES = 12, 4  # around each record: length and its CRC; CRC of the data
 MANIFEST_SUFFIX, INDEX_SUFFIX = ".manifest.json", ".index"  # of what lies beside a record
+PART_SUFFIX = ".part"  # of what waits for a merge
 UNFINISHED = (
-    "unfinished conversion (killed, or still running); run the same command of "
+    "unfinished conversion (killed, still running or not merged); run the same command of "
     "create_kitti_tf_record.py again"
 )
-BESIDE = (MANIFEST_SUFFIX, INDEX_SUFFIX)
+BESIDE = (MANIFEST_SUFFIX, INDEX_SUFFIX, PART_SUFFIX)
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=(\.\w+)?$)")  # train-00000-of-00004.tfrecord, too
 
 
@@ -89,14 +91,14 @@ def read_records(path: Path, limit: int | None = None) -> Iterator[tuple[Place, 
                 serialized = read_record(file, size - start)
             except ValueError as error:
                 raise UserError(f"{path.name}, record {index}: {error}; convert again") from None
-            yield Place(path, index, start + _HEADER_BYTES, len(serialized)), serialized
-            start += _HEADER_BYTES + len(serialized) + _FOOTER_BYTES
+            yield Place(path, index, start + HEADER_BYTES, len(serialized)), serialized
+            start += HEADER_BYTES + len(serialized) + FOOTER_BYTES
 
 
-def framed(serialized: bytes) -> tuple[bytes, bytes]:
+def framed(*parts: bytes) -> tuple[bytes, bytes]:
     """What stands before and behind a record's data, as TensorFlow writes it."""
-    length = struct.pack("<Q", len(serialized))
-    return length + _checksum(length), _checksum(serialized)
+    length = struct.pack("<Q", sum(map(len, parts)))
+    return length + _checksum(length), _checksum(*parts)
 
 
 def write_record(file: BinaryIO, serialized: bytes) -> None:
@@ -132,23 +134,23 @@ def read_record(file: BinaryIO, left: int) -> bytes:
     Raises:
         ValueError: cut off, or damaged.
     """
-    header = file.read(_HEADER_BYTES)
+    header = file.read(HEADER_BYTES)
     length, checksum = header[:8], header[8:]
-    if len(header) == _HEADER_BYTES:
+    if len(header) == HEADER_BYTES:
         if checksum != _checksum(length):
             raise ValueError("its checksum does not match")
         (count,) = struct.unpack("<Q", length)
-        if _HEADER_BYTES + count + _FOOTER_BYTES <= left:
+        if HEADER_BYTES + count + FOOTER_BYTES <= left:
             serialized = file.read(count)
-            if file.read(_FOOTER_BYTES) != _checksum(serialized):
+            if file.read(FOOTER_BYTES) != _checksum(serialized):
                 raise ValueError("its checksum does not match")
             return serialized
     raise ValueError("the file ends inside it")
 
 
-def _checksum(data: bytes) -> bytes:
+def _checksum(*parts: bytes) -> bytes:
     """CRC-32C, turned by 15 bits and moved, so that a CRC of data that holds CRCs is a good one."""
-    crc = google_crc32c.value(data)
+    crc = functools.reduce(google_crc32c.extend, parts, 0)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 

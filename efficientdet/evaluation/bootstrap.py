@@ -12,8 +12,9 @@ import numpy as np
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UsageError
 from efficientdet.evaluation import coco, kitti
-from efficientdet.evaluation.evaluate import MODERATE_MEAN, coco_class_metrics, kitti_metrics
+from efficientdet.evaluation.evaluate import coco_class_metrics
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.kitti_table import MODERATE_MEAN, kitti_metrics
 from efficientdet.progress import track
 
 _SIZES = {"APs": 1, "APm": 2, "APl": 3}

@@ -8,22 +8,30 @@ inside is neither right nor wrong. The area that decides small (< 32x32), medium
 
 import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from pycocotools import mask
 from pycocotools.cocoeval import COCOeval
 
+from efficientdet.dataset.boxes import paired_intersection
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.evaluation.frames import (
+    DetectionArrays,
     FrameDetections,
     FrameTruth,
+    TruthArrays,
     align,
-    box_array,
-    concatenate,
 )
-from efficientdet.evaluation.matching import greedy, position_in_group
+from efficientdet.evaluation.matching import (
+    FrameBoxes,
+    greedy,
+    linked,
+    pairs_of_frames,
+    position_in_group,
+    turns,
+)
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 SUMMARY += ("ARmax1", "ARmax10", "ARmax100", "ARs", "ARm", "ARl")
@@ -94,8 +102,8 @@ class Matching(COCOeval):
     """pycocotools' evaluation by arrays, for all images and classes at once.
 
     pycocotools runs nested Python loops, which take half a minute and 0.7 GB for KITTI's validation
-    frames with 100 detections each. Its parameters, overlaps and summary are used as they are; the
-    matching and the precision come out the same to the last bit, ties included (the tests compare).
+    frames with 100 detections each. Its parameters and summary are used as they are; overlaps,
+    matching and precision come out the same to the last bit, ties included (the tests compare).
     """
 
     def __init__(
@@ -109,8 +117,14 @@ class Matching(COCOeval):
         self.params.catIds = list(label_map.names)
         self.truths = _flatten_truths(truths, label_map)
         self.detections = _flatten_detections(detections, label_map, self.params.maxDets[-1])
-        self._pairs = _overlapping(self.detections, self.truths, min(self.params.iouThrs))
+        self._pairs = _overlapping(
+            self.detections, self.truths, min(self.params.iouThrs), len(truths)
+        )
         self._ranks: dict[tuple[int, int], tuple] = {}
+        # Class by class, best first: what is kept of the detections stands in this order.
+        self._order = np.lexsort((-self.detections.score, self.detections.class_id))
+        self._place = np.empty(len(self._order), int)
+        self._place[self._order] = np.arange(len(self._order))
 
     def evaluate(self) -> None:
         """Matches, by size and IoU threshold."""
@@ -118,14 +132,14 @@ class Matching(COCOeval):
         shape = (len(self.params.areaRng), len(self.params.iouThrs), len(detections.score))
         self._matched, self._excused = np.zeros(shape, bool), np.zeros(shape, bool)
         self._ignored = np.zeros((shape[0], len(truths.score)), bool)
+        truth_area, area = truths.area, detections.area[self._order]
         for size, (low, high) in enumerate(self.params.areaRng):
-            ignored = truths.crowd | (truths.area < low) | (truths.area > high)
-            outside = (detections.area < low) | (detections.area > high)
-            partner = self.partners(ignored, self.params.iouThrs)
-            matched = partner >= 0
-            self._matched[size] = matched
-            self._excused[size] = np.where(matched, np.append(ignored, False)[partner], outside)
+            ignored = truths.crowd | (truth_area < low) | (truth_area > high)
             self._ignored[size] = ignored
+            self._excused[size] = (area < low) | (area > high)
+            for level, (det, truth) in enumerate(self._chosen(ignored, self.params.iouThrs)):
+                self._matched[size, level, self._place[det]] = True
+                self._excused[size, level, self._place[det]] = ignored[truth]
 
     def partners(self, ignored: np.ndarray, iou_thresholds: Sequence[float]) -> np.ndarray:
         """Which ground truth each detection matches at each threshold: int [thresholds, N], or -1.
@@ -133,15 +147,24 @@ class Matching(COCOeval):
         The better detections of a frame and class choose first: of what is free (a crowd always
         is), a truth not in `ignored` rather than an ignored one, then the greatest overlap.
         """
-        det, truth, iou = self._pairs
-        turn = position_in_group(self.detections.group)[det]
-        order = np.lexsort((-truth, -iou, ignored[truth], det, turn))
         partner = np.full((len(iou_thresholds), len(self.detections.score)), -1)
-        for level, threshold in enumerate(iou_thresholds):
-            rows = order[iou[order] >= min(threshold, 1 - 1e-10)]
-            chosen = greedy(turn[rows], det[rows], truth[rows], len(ignored), self.truths.crowd)
-            partner[level, det[rows[chosen]]] = truth[rows[chosen]]
+        for row, (det, truth) in zip(partner, self._chosen(ignored, iou_thresholds), strict=True):
+            row[det] = truth
         return partner
+
+    def _chosen(
+        self, ignored: np.ndarray, iou_thresholds: Sequence[float]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """At each threshold, the detections that match, and which ground truths; see `partners`."""
+        det, truth, iou, turn = self._pairs
+        picker = np.cumsum(np.diff(det, prepend=-1) != 0)
+        order = np.argsort(2 * picker + ignored[truth], kind="stable")
+        det, truth, iou, turn = (column[order] for column in (det, truth, iou, turn))
+        for threshold in iou_thresholds:
+            rows = np.flatnonzero(iou >= min(threshold, 1 - 1e-10))
+            sought = truth[rows]
+            chosen = greedy(turn[rows], det[rows], sought, len(ignored), self.truths.crowd)
+            yield det[rows[chosen]], sought[chosen]
 
     def accumulate(self, sizes: Sequence[int] = range(4)) -> None:
         """Fills `eval` with precision and recall.
@@ -154,22 +177,32 @@ class Matching(COCOeval):
         shape = (len(p.iouThrs), len(p.recThrs), len(p.catIds), len(p.areaRng), len(p.maxDets))
         precision, scores = np.full(shape, -1.0), np.full(shape, -1.0)
         recall = np.full((shape[0], *shape[2:]), -1.0)
-        position = position_in_group(self.detections.group)
+        position = position_in_group(self.detections.group)[self._order]
+        score = self.detections.score[self._order]
         for k, class_id in enumerate(p.catIds):
-            rows = self._of_class(class_id)
-            score = self.detections.score[rows]
+            part = self._of_class(class_id)
             for a in sizes:
                 num_objects = np.sum((truths.class_id == class_id) & ~self._ignored[a])
                 if not num_objects:
                     continue
-                counted = ~self._excused[a][:, rows] * 1
-                hits = counted * self._matched[a][:, rows]
-                for m, most in enumerate(p.maxDets):
-                    recall[:, k, a, m] = hits[:, position[rows] < most].sum(axis=1) / num_objects
-                precision[..., k, a, -1], scores[..., k, a, -1] = _interpolate(
-                    hits, counted - hits, score, num_objects, p.recThrs
-                )
+                for level in range(len(p.iouThrs)):
+                    hits, rank = self._hits(a, level, part)
+                    for m, most in enumerate(p.maxDets):
+                        found = np.sum(position[part][hits] < most)
+                        recall[level, k, a, m] = found / num_objects
+                    precision[level, :, k, a, -1], scores[level, :, k, a, -1] = _interpolate(
+                        hits, rank, score[part], num_objects, p.recThrs
+                    )
         self.eval = {"precision": precision, "recall": recall, "scores": scores}
+
+    def _hits(self, size: int, level: int, part: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Which of a class's detections are right, best first: indices into `part`, and ranks.
+
+        The rank counts from 1 the detections that are right or wrong: neither are those excused.
+        """
+        counted = ~self._excused[size, level, part]
+        hits = np.flatnonzero(counted & self._matched[size, level, part])
+        return hits, np.cumsum(counted)[hits]
 
     def precision(
         self, weights: np.ndarray | None = None, sizes: Sequence[int] = range(4)
@@ -215,20 +248,20 @@ class Matching(COCOeval):
             return self._ranks[k, a]
         truths, class_id = self.truths, self.params.catIds[k]
         sought = truths.frame[(truths.class_id == class_id) & ~self._ignored[a]]
-        rows = self._of_class(class_id)
+        part = self._of_class(class_id)
+        frame = self.detections.frame[self._order[part]]
         by_level = []
-        for excused, matched in zip(self._excused[a][:, rows], self._matched[a][:, rows],
-                                    strict=True):  # fmt: skip
-            hits = np.flatnonzero(matched[~excused])
-            last = hits[-1] + 1 if len(hits) else 0
-            by_level.append((self.detections.frame[rows[~excused][:last]], hits))
+        for level in range(len(self.params.iouThrs)):
+            counted = frame[~self._excused[a, level, part]]
+            hits = self._hits(a, level, part)[1] - 1
+            by_level.append((counted[: hits[-1] + 1 if len(hits) else 0], hits))
         self._ranks[k, a] = sought, by_level
         return sought, by_level
 
-    def _of_class(self, class_id: int) -> np.ndarray:
-        """Its detections (indices), best first."""
-        rows = np.flatnonzero(self.detections.class_id == class_id)
-        return rows[np.argsort(-self.detections.score[rows], kind="stable")]
+    def _of_class(self, class_id: int) -> slice:
+        """Its detections, in the order of `_order`."""
+        of_class = self.detections.class_id[self._order]
+        return slice(*np.searchsorted(of_class, (class_id, class_id + 1)).tolist())
 
     def result(self) -> CocoResult:
         """Precision, recall and summary of what was matched."""
@@ -246,25 +279,27 @@ class Matching(COCOeval):
 
 
 def _interpolate(
-    hits: np.ndarray, false: np.ndarray, score: np.ndarray, num_objects: int, recalls: np.ndarray
+    hits: np.ndarray, rank: np.ndarray, score: np.ndarray, num_objects: int, recalls: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Best precision at each recall or beyond, and the score at that recall; 0 if not reached.
 
+    Recall rises at a right detection alone, and between two of them precision only falls: the
+    others need not be looked at.
+
     Args:
-        hits, false: int [T, N], whether each detection is right or wrong, best first.
-        score: float [N].
+        hits, rank: int [H], as of `Matching._hits`.
+        score: float [N], of all detections, best first.
         recalls: float [R].
 
     Returns:
-        Both float [T, R].
+        Both float [R].
     """
-    tp, fp = np.cumsum(hits, axis=1), np.cumsum(false, axis=1)
-    precision = tp / (fp + tp + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    at = np.stack([np.searchsorted(row, recalls, side="left") for row in tp / num_objects])
-    beyond = ((0, 0), (0, 1))
-    best = np.take_along_axis(np.pad(precision, beyond), at, axis=1)
-    return best, np.append(score, 0.0)[at]
+    tp = np.arange(1, len(hits) + 1)
+    precision = np.maximum.accumulate((tp / (rank + np.spacing(1)))[::-1])[::-1]
+    at = np.searchsorted(tp / num_objects, recalls, side="left")
+    first = score[0] if len(score) else 0.0  # recall 0 is reached before anything is right
+    scores = np.where(recalls > 0, np.append(score[hits], 0.0)[at], first)
+    return np.append(precision, 0.0)[at], scores
 
 
 @dataclass(frozen=True)
@@ -280,17 +315,22 @@ class Boxes:
     ltwh: np.ndarray
     score: np.ndarray
 
-    @property
+    @cached_property
     def ltrb(self) -> np.ndarray:
         """The same boxes as left, top, right, bottom."""
         return np.concatenate([self.ltwh[:, :2], self.ltwh[:, :2] + self.ltwh[:, 2:]], axis=1)
 
-    @property
+    @cached_property
     def area(self) -> np.ndarray:
         """Square pixels."""
         return self.ltwh[:, 2] * self.ltwh[:, 3]
 
     @property
+    def boxes(self) -> FrameBoxes:
+        """For what looks for overlaps."""
+        return FrameBoxes(self.frame, self.ltrb)
+
+    @cached_property
     def crowd(self) -> np.ndarray:
         """Which boxes are ignored regions, for every class."""
         return self.class_id == EVERY_CLASS
@@ -300,51 +340,56 @@ class Boxes:
 
 
 def _boxes(
-    counts: list[int], class_id: np.ndarray, ltrb: np.ndarray, score: np.ndarray, num_classes: int
+    frame: np.ndarray, class_id: np.ndarray, ltrb: np.ndarray, score: np.ndarray, num_classes: int
 ) -> Boxes:
-    frame = np.repeat(np.arange(len(counts)), counts)
     ltwh = np.concatenate([ltrb[:, :2], ltrb[:, 2:] - ltrb[:, :2]], axis=1)
     return Boxes(class_id, frame * (num_classes + 1) + class_id, frame, ltwh, score)
 
 
 def _flatten_truths(truths: Sequence[FrameTruth], label_map: LabelMap) -> Boxes:
-    objects = [o for truth in truths for o in truth.objects]
-    class_id = np.array([label_map.id_of(o.type) or EVERY_CLASS for o in objects], int)
-    return _boxes(
-        [len(truth.objects) for truth in truths],
-        class_id,
-        box_array(objects),
-        np.zeros(len(objects)),
-        label_map.num_classes,
-    )
+    found = TruthArrays.of(truths, lambda name: label_map.id_of(name) or EVERY_CLASS)
+    nothing = np.zeros(len(found.type))
+    return _boxes(found.frame, found.type, found.box, nothing, label_map.num_classes)
 
 
 def _flatten_detections(
     detections: Sequence[FrameDetections], label_map: LabelMap, most: int
 ) -> Boxes:
     """The `most` best detections of each frame and class, best first."""
-    boxes = _boxes(
-        [len(frame.scores) for frame in detections],
-        concatenate([frame.classes for frame in detections]).astype(int),
-        concatenate([frame.boxes for frame in detections], 4),
-        concatenate([frame.scores for frame in detections]),
-        label_map.num_classes,
-    )
+    found = DetectionArrays.of(detections)
+    boxes = _boxes(found.frame, found.class_id, found.box, found.score, label_map.num_classes)
     boxes = boxes[np.lexsort((-boxes.score, boxes.group))]
     return boxes[position_in_group(boxes.group) < most]
 
 
 def _overlapping(
-    detections: Boxes, truths: Boxes, min_iou: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Detections and truths that could match: their indices and IoU, or coverage by a crowd."""
+    detections: Boxes, truths: Boxes, min_iou: float, num_frames: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Detections and truths that could match: their indices, their IoU (of a crowd: the share of
+    the detection that lies in it), and how many of those that compete choose before it.
+
+    By turn, by detection, the greatest overlap first.
+    """
     parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for frame in np.intersect1d(detections.frame, truths.frame):
-        begin, end = np.searchsorted(detections.frame, (frame, frame + 1))
-        first, last = np.searchsorted(truths.frame, (frame, frame + 1))
-        crowd = truths.class_id[first:last] == EVERY_CLASS
-        iou = mask.iou(detections.ltwh[begin:end], truths.ltwh[first:last], crowd)
-        same = detections.class_id[begin:end, None] == truths.class_id[None, first:last]
-        det, truth = np.nonzero((iou >= min_iou) & (same | crowd))
-        parts.append((det + begin, truth + first, iou[det, truth]))
-    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+    for det, truth in pairs_of_frames(detections.boxes, truths.boxes, num_frames):
+        crowd = truths.crowd[truth]
+        same = np.flatnonzero(crowd | (detections.class_id[det] == truths.class_id[truth]))
+        det, truth, crowd = det[same], truth[same], crowd[same]
+        shared = paired_intersection(detections.ltrb[det], truths.ltrb[truth])
+        area = detections.area[det]
+        union = np.where(crowd, area, area + truths.area[truth] - shared)
+        iou = np.divide(shared, union, out=np.zeros(len(shared)), where=shared > 0)
+        kept = iou >= min_iou
+        parts.append((det[kept], truth[kept], iou[kept]))
+    det, truth, iou = map(np.concatenate, zip(*parts, strict=True))
+    turn = turns(det, _group(det, truth, truths.crowd))
+    order = np.lexsort((-truth, -iou, det, turn))
+    return det[order], truth[order], iou[order], turn[order]
+
+
+def _group(det: np.ndarray, truth: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+    """For each pair a number of the detections that compete with its own; for a crowd none does."""
+    real = ~crowd[truth]
+    group = np.arange(det.max(initial=-1) + 1)
+    group[det[real]] = linked(det[real], truth[real])
+    return group[det]

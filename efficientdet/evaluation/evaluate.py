@@ -4,10 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +13,7 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation import coco, kitti
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.kitti_table import empty_table, kitti_metrics, kitti_table, percent
 from efficientdet.evaluation.mistakes import (
     MIN_IOU,
     FrameMistakes,
@@ -23,8 +22,6 @@ from efficientdet.evaluation.mistakes import (
     OperatingPoint,
 )
 from efficientdet.wording import counted
-
-MODERATE_MEAN = "kitti/moderate_R40"  # over the benchmark's classes
 
 
 @dataclass(frozen=True)
@@ -127,10 +124,6 @@ def evaluate(
     )
 
 
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-
 def coco_class_metrics(precision: np.ndarray, label_map: LabelMap) -> dict[str, float]:
     """`AP_/<class>` and `AP50_/<class>` of precision [10, 101, K, 4]; NaN without ground truth."""
     values = {}
@@ -140,42 +133,26 @@ def coco_class_metrics(precision: np.ndarray, label_map: LabelMap) -> dict[str, 
     return values
 
 
-def kitti_metrics(curves: Sequence[kitti.Curve]) -> dict[str, float]:
-    """`kitti/<class>_<difficulty>_R40` and `_R11` of the cells that have ground truth.
-
-    `kitti/moderate_R40` is the mean of Car, Pedestrian and Cyclist at moderate difficulty, or of
-    those among them that have ground truth there.
-    """
-    values = {
-        f"kitti/{curve.class_name}_{curve.difficulty.name}_{points}": value
-        for curve in curves
-        if curve.num_objects
-        for points, value in (("R40", curve.r40), ("R11", curve.r11))
-    }
-    moderate = [value for name, value in values.items() if name.endswith("_moderate_R40")]
-    return values | ({MODERATE_MEAN: sum(moderate) / len(moderate)} if moderate else {})
-
-
 def coco_table(result: Result) -> Table:
     """COCO AP, one row a class, by size."""
     summary = result.coco.summary
-    table = _table(
+    table = empty_table(
         f"COCO metrics, % ({counted(len(result.truths), 'frame')})",
         ("class", "objects", "AP", "AP50", "AP75", "APs", "APm", "APl"),
     )
     absent = []
     for class_id, name in result.label_map.names.items():
         if count := result.coco.num_objects[class_id]:
-            row = map(_percent, result.coco.by_class(class_id).values())
+            row = map(percent, result.coco.by_class(class_id).values())
             table.add_row(name, str(count), *row)
         else:
             absent.append(name)
     if not table.row_count:
         return table
     table.add_section()
-    numbers = [_percent(summary[name]) for name in coco.SUMMARY[:6]]
+    numbers = [percent(summary[name]) for name in coco.SUMMARY[:6]]
     table.add_row("mean", str(sum(result.coco.num_objects.values())), *numbers, style="bold")
-    recalls = [_percent(summary[name]) for name in coco.SUMMARY[6:]]
+    recalls = [percent(summary[name]) for name in coco.SUMMARY[6:]]
     table.caption = (
         f"AR of 1 / 10 / 100 detections: {' / '.join(recalls[:3])}\n"
         f"AR of small / medium / large: {' / '.join(recalls[3:])}"
@@ -185,43 +162,17 @@ def coco_table(result: Result) -> Table:
     return table
 
 
-def kitti_table(curves: Sequence[kitti.Curve]) -> Table:
-    """KITTI AP, one row for each class and difficulty."""
-    table = _table("KITTI 2D AP, %", ("class", "difficulty", "objects", "R40", "R11"))
-    for name, of_class in groupby(curves, key=lambda curve: curve.class_name):
-        for curve in of_class:
-            if curve.num_objects:
-                r40, r11 = _percent(curve.r40) + "*" * curve.is_small, _percent(curve.r11)
-                table.add_row(name, curve.difficulty.name, str(curve.num_objects), r40, r11)
-        table.add_section()
-    if (mean := kitti_metrics(curves).get(MODERATE_MEAN)) is not None:
-        table.add_row("mean", "moderate", "", _percent(mean), "", style="bold")
-    if any(curve.is_small for curve in curves):
-        table.caption = "* n <= 40 objects:\nR40 is at most (n - 1) / 40"
-    return table
-
-
 def operating_table(result: Result) -> Table:
     """Precision and recall of each class at the score threshold of its best F1."""
-    table = _table(
+    table = empty_table(
         f"At the score of best F1 (IoU {MIN_IOU})",
         ("class", "score", "F1", "prec.", "recall", "objects", "missed", "false"),
     )
     for class_id, name in result.label_map.names.items():
         if point := result.operating_points.get(class_id):
-            shares = [_percent(v) for v in (point.f1, point.precision, point.recall)]
+            shares = [percent(v) for v in (point.f1, point.precision, point.recall)]
             counts = [str(n) for n in (point.num_objects, point.num_missed, point.num_false)]
             table.add_row(name, f"{point.threshold:.3f}", *shares, *counts)
         elif count := str(result.coco.num_objects[class_id] or ""):  # none was found
-            table.add_row(name, "-", _percent(0), "-", _percent(0), count, count, "-")
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    """An empty table, at most 80 characters wide; only the class gives way on a narrower one."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in columns:
-        justify = "left" if column in ("class", "difficulty") else "right"
-        is_class = column == "class"
-        table.add_column(column, justify=justify, no_wrap=not is_class, min_width=4 * is_class)
+            table.add_row(name, "-", percent(0), "-", percent(0), count, count, "-")
     return table

@@ -1,14 +1,16 @@
 """KITTI text folders -> what the metrics take in."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from efficientdet.dataset.kitti import CLASSES, DONT_CARE, KittiObject, read_labels
+from efficientdet.dataset.kitti import CLASSES, DONT_CARE
+from efficientdet.dataset.kitti_columns import Columns, read_columns
 from efficientdet.errors import UserError
-from efficientdet.evaluation.frames import FrameDetections, FrameTruth, box_array
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth, ObjectRows
 from efficientdet.progress import track
 
 # Any type may stand in a result file, and so each has an id.
@@ -41,12 +43,13 @@ def read_label_folder(folder: Path, source_ids: Sequence[str] | None = None) -> 
             score.
     """
     if source_ids is None:
-        source_ids = sorted(_ids(folder, "*.txt") or _ids(folder, "**/*.txt"))
+        source_ids = sorted(_ids(folder) or _ids(folder, deep=True))
     if not source_ids:
         raise UserError(f"{folder}: no label file; expected a folder such as training/label_2")
+    read = read_columns(_paths(folder, source_ids), scored=False, names=_CLASS_IDS)
     return [
-        FrameTruth(source_id, 0, 0, read_labels(folder / f"{source_id}.txt", names=_CLASS_IDS))
-        for source_id in _progress(source_ids, "Labels")
+        FrameTruth(source_id, 0, 0, ObjectRows(*columns))
+        for source_id, columns in _progress(source_ids, read, "Labels")
     ]
 
 
@@ -58,41 +61,48 @@ def read_result_folder(folder: Path, source_ids: Sequence[str]) -> ResultFolder:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected result files such as 000007.txt")
-    present = _ids(folder, "**/*.txt")
+    present = _ids(folder, deep=True)
     wanted = [source_id for source_id in source_ids if source_id in present]
     if present and not wanted:
         raise UserError(
             f"{folder}: {min(present)}.txt and {len(present) - 1} more, but no file for any of the "
             f"{len(source_ids)} frames, such as {source_ids[0]}.txt; these are results of others"
         )
+    read = read_columns(_paths(folder, wanted), scored=True, names=_CLASS_IDS)
     return ResultFolder(
-        [_read_results(folder, source_id) for source_id in _progress(wanted, "Results")],
+        [
+            _detections(source_id, *columns)
+            for source_id, columns in _progress(wanted, read, "Results")
+        ],
         missing=[source_id for source_id in source_ids if source_id not in present],
         unwanted=sorted(f"{name}.txt" for name in present.difference(source_ids)),
     )
 
 
-def as_detections(source_id: str, objects: Sequence[KittiObject]) -> FrameDetections:
-    """Objects as detections with ids of `CLASS_NAMES`; without a score they count as certain."""
-    return FrameDetections(
-        source_id,
-        box_array(objects),
-        np.array([1.0 if o.score is None else o.score for o in objects], float),
-        np.array([_CLASS_IDS[o.type] for o in objects], int),
-    )
+def _detections(source_id: str, types: Sequence[str], numbers: np.ndarray) -> FrameDetections:
+    ids = np.array([_CLASS_IDS[name] for name in types], int)
+    return FrameDetections(source_id, numbers[:, 3:7], numbers[:, -1], ids)
 
 
-def _ids(folder: Path, pattern: str) -> set[str]:
-    """`000007`, `drive0/000007`: the text files that match, without the folder and the ending."""
-    paths = (path.relative_to(folder).with_suffix("") for path in folder.glob(pattern))
-    return {path.as_posix() for path in paths}
+def _ids(folder: Path, *, deep: bool = False) -> set[str]:
+    """`000007`: the text files in a folder; `deep`: inside its folders, too, as `drive0/000007`."""
+    ids: set[str] = set()
+    for path, folders, files in os.walk(folder):
+        inside = "" if Path(path) == folder else f"{Path(path).relative_to(folder).as_posix()}/"
+        ids |= {f"{inside}{name[:-4]}" for name in (*folders, *files) if name.endswith(".txt")}
+        if not deep:
+            break
+    return ids
 
 
-def _read_results(folder: Path, source_id: str) -> FrameDetections:
-    path = folder / f"{source_id}.txt"
-    return as_detections(source_id, read_labels(path, scored=True, names=_CLASS_IDS))
+def _paths(folder: Path, source_ids: Sequence[str]) -> list[str]:
+    start = str(folder / "_")[:-1]  # joining each of thousands would take longer than reading it
+    return [f"{start}{source_id}.txt" for source_id in source_ids]
 
 
-def _progress(items: Sequence, description: str) -> Iterable:
-    """The items, with a bar where someone watches and it takes more than a moment."""
-    return track(items, description, shown=len(items) >= 1000)
+def _progress(
+    source_ids: Sequence[str], read: Iterator[Columns], description: str
+) -> Iterable[tuple[str, Columns]]:
+    """Ids and columns, with a bar where someone watches and it takes more than a moment."""
+    shown = len(source_ids) >= 20_000
+    return zip(source_ids, track(read, description, len(source_ids), shown=shown), strict=True)

@@ -24,19 +24,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from efficientdet.dataset.boxes import coverage, iou
 from efficientdet.dataset.kitti import DIFFICULTIES as LIMITS
-from efficientdet.evaluation.frames import (
-    FrameDetections,
-    FrameTruth,
-    align,
-    box_array,
-    concatenate,
+from efficientdet.evaluation.frames import FrameDetections, FrameTruth, align
+from efficientdet.evaluation.kitti_frames import (
+    MIN_OVERLAP,
+    NEIGHBOUR,
+    TYPES,
+    KittiFrames,
+    flatten,
 )
-from efficientdet.evaluation.matching import greedy, position_in_group
+from efficientdet.evaluation.matching import (
+    greedy,
+    linked,
+    position_in_group,
+    turns,
+)
 
-MIN_OVERLAP = {"Car": 0.7, "Pedestrian": 0.5, "Cyclist": 0.5}
-NEIGHBOUR = {"Car": "Van", "Pedestrian": "Person_sitting"}
 NUM_RECALLS = 41
 
 
@@ -147,7 +150,7 @@ def match(
     class_names: Mapping[int, str],
 ) -> list[Cell]:
     """Like `evaluate`, but stops at the matching, from which curves of any frames can be drawn."""
-    frames = _flatten(truths, align(truths, detections), class_names)
+    frames = flatten(truths, align(truths, detections), class_names)
     return [
         _match_cell(frames, class_name, difficulty)
         for class_name in MIN_OVERLAP
@@ -179,85 +182,6 @@ def recall_thresholds(scores: np.ndarray, num_objects: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Frames:
-    """All frames as flat arrays: T ground truths without DontCare, N detections, P pairs."""
-
-    num_frames: int
-    truth_frame: np.ndarray  # int [T]
-    truth_type: np.ndarray  # str [T]
-    truth_height: np.ndarray  # float [T]
-    occluded: np.ndarray  # int [T]
-    truncated: np.ndarray  # float [T]
-    det_frame: np.ndarray  # int [N]
-    det_type: np.ndarray  # str [N]
-    det_height: np.ndarray  # int [N]
-    det_score: np.ndarray  # float [N]
-    det_by_score: np.ndarray  # int [N], indices, best first
-    det_dont_care: np.ndarray  # float [N], the greatest share of it inside one DontCare
-    pair_truth: np.ndarray  # int [P], sorted
-    pair_det: np.ndarray  # int [P]
-    pair_iou: np.ndarray  # float [P], above the least of MIN_OVERLAP
-
-
-def _flatten(
-    truths: Sequence[FrameTruth],
-    detections: Sequence[FrameDetections],
-    class_names: Mapping[int, str],
-) -> _Frames:
-    objects = [[o for o in truth.objects if not o.is_dont_care] for truth in truths]
-    regions = [[o for o in truth.objects if o.is_dont_care] for truth in truths]
-    flat = [o for frame in objects for o in frame]
-    boxes = concatenate([d.boxes for d in detections], 4)
-    scores = concatenate([d.scores for d in detections])
-    names = np.array([class_names.get(i, "") for i in range(max(class_names) + 1)])
-    return _Frames(
-        num_frames=len(truths),
-        truth_frame=np.repeat(np.arange(len(truths)), [len(frame) for frame in objects]),
-        truth_type=np.array([o.type for o in flat], str),
-        truth_height=np.array([o.box[3] - o.box[1] for o in flat], float),
-        occluded=np.array([o.occluded for o in flat], int),
-        truncated=np.array([o.truncated for o in flat], float),
-        det_frame=np.repeat(np.arange(len(truths)), [len(d.scores) for d in detections]),
-        det_type=names[concatenate([d.classes for d in detections]).astype(int)],
-        det_height=np.abs(boxes[:, 3] - boxes[:, 1]).astype(int),
-        det_score=scores,
-        det_by_score=np.argsort(-scores, kind="stable"),
-        det_dont_care=_dont_care_share(regions, detections),
-        **_pairs(objects, detections),
-    )
-
-
-def _dont_care_share(regions: list[list], detections: Sequence[FrameDetections]) -> np.ndarray:
-    shares = [
-        coverage(frame.boxes, box_array(region)).max(axis=1)
-        if region and len(frame.boxes)
-        else np.zeros(len(frame.boxes))
-        for region, frame in zip(regions, detections, strict=True)
-    ]
-    return concatenate(shares)
-
-
-def _pairs(objects: list[list], detections: Sequence[FrameDetections]) -> dict[str, np.ndarray]:
-    least = min(MIN_OVERLAP.values())
-    truth_parts, det_parts, iou_parts = [], [], []
-    truth_offset = det_offset = 0
-    for frame_objects, frame in zip(objects, detections, strict=True):
-        if frame_objects and len(frame.boxes):
-            overlaps = iou(box_array(frame_objects), frame.boxes)
-            truth, det = np.nonzero(overlaps > least)
-            truth_parts.append(truth + truth_offset)
-            det_parts.append(det + det_offset)
-            iou_parts.append(overlaps[truth, det])
-        truth_offset += len(frame_objects)
-        det_offset += len(frame.boxes)
-    return {
-        "pair_truth": concatenate(truth_parts).astype(int),
-        "pair_det": concatenate(det_parts).astype(int),
-        "pair_iou": concatenate(iou_parts),
-    }
-
-
-@dataclass(frozen=True)
 class _Roles:
     """What each ground truth [T] and each detection [N] is to one class at one difficulty: bool.
 
@@ -271,34 +195,41 @@ class _Roles:
     can_be_false: np.ndarray  # counts, and no DontCare forgives it
 
     @classmethod
-    def of(cls, frames: _Frames, class_name: str, difficulty: Difficulty) -> "_Roles":
-        of_class = frames.truth_type == class_name
+    def of(cls, frames: KittiFrames, class_name: str, difficulty: Difficulty) -> "_Roles":
+        of_class = frames.truth_type == TYPES[class_name]
         beyond = (
             (frames.occluded > difficulty.max_occluded)
             | (frames.truncated > difficulty.max_truncated)
             | (frames.truth_height < difficulty.min_height)
         )
         det_small = frames.det_height < difficulty.min_height
-        det_counts = ~det_small & (frames.det_type == class_name)
+        det_counts = ~det_small & (frames.det_type == TYPES[class_name])
+        neighbour = TYPES.get(NEIGHBOUR.get(class_name), -1)
         return cls(
             truth_counts=of_class & ~beyond,
-            truth_plays=of_class | (frames.truth_type == NEIGHBOUR.get(class_name, "")),
+            truth_plays=of_class | (frames.truth_type == neighbour),
             det_counts=det_counts,
             det_small=det_small,
             can_be_false=det_counts & (frames.det_dont_care <= MIN_OVERLAP[class_name]),
         )
 
 
-def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cell:
+def _match_cell(frames: KittiFrames, class_name: str, difficulty: Difficulty) -> Cell:
     roles = _Roles.of(frames, class_name, difficulty)
     kept = frames.pair_iou > MIN_OVERLAP[class_name]
     kept &= roles.truth_plays[frames.pair_truth]
     kept &= (roles.det_counts | roles.det_small)[frames.pair_det]
-    truth, det, overlap = frames.pair_truth[kept], frames.pair_det[kept], frames.pair_iou[kept]
-    hits = _first_matching(frames, roles, truth, det)
-    # Greatest overlap first, then the ignored detections, ties in file order.
-    best_first = np.lexsort((det, np.where(roles.det_small[det], 0, -overlap), truth))
-    matched, tp, fp = _second_matching(frames, roles, truth[best_first], det[best_first])
+    pairs = np.flatnonzero(kept)
+    group = np.zeros(len(kept), int)
+    group[pairs] = linked(frames.pair_truth[pairs], frames.pair_det[pairs])
+    hits = _first_matching(
+        frames, roles, group, _by_group(frames, group, frames.by_score[kept[frames.by_score]])
+    )
+    # Greatest overlap first, then the ignored detections, in file order.
+    small = roles.det_small[frames.pair_det]
+    best_first = frames.by_iou[(kept & ~small)[frames.by_iou]]
+    best_first = np.concatenate([best_first, np.flatnonzero(kept & small)])
+    matched, tp, fp = _second_matching(frames, roles, group, _by_group(frames, group, best_first))
     # What no ground truth can take is a false positive at every threshold it passes.
     gained_tp, gained_fp = np.zeros(len(frames.det_score), int), roles.can_be_false.astype(int)
     gained_tp[matched], gained_fp[matched] = tp, fp
@@ -319,78 +250,83 @@ def _match_cell(frames: _Frames, class_name: str, difficulty: Difficulty) -> Cel
     )
 
 
+def _by_group(frames: KittiFrames, group: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """The pairs (indices) by group and truth, those of a truth in the order that they have."""
+    key = group[pairs] * len(frames.truth_type) + frames.pair_truth[pairs]
+    return pairs[np.argsort(key, kind="stable")]
+
+
 def _first_matching(
-    frames: _Frames, roles: _Roles, truth: np.ndarray, det: np.ndarray
+    frames: KittiFrames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
 ) -> np.ndarray:
     """Each ground truth takes the free detection of the highest score, ties in file order.
 
     Args:
-        truth, det: int [P], the pairs that overlap.
+        group: int, of each pair of `frames`; see `linked`.
+        pairs: int [P], those that overlap, by group, by ground truth and then best first.
 
     Returns:
         The detections of the hits, best score first.
     """
-    turn = _turns(frames, truth)
-    order = np.lexsort((det, -frames.det_score[det], truth, turn))
+    truth, det = frames.pair_truth[pairs], frames.pair_det[pairs]
+    turn = turns(truth, group[pairs])
+    order = np.argsort(turn, kind="stable")
     chosen = order[greedy(turn[order], truth[order], det[order], len(frames.det_score))]
     hits = det[chosen[roles.truth_counts[truth[chosen]] & roles.det_counts[det[chosen]]]]
     return hits[np.argsort(-frames.det_score[hits], kind="stable")]
 
 
 def _second_matching(
-    frames: _Frames, roles: _Roles, truth: np.ndarray, det: np.ndarray
+    frames: KittiFrames, roles: _Roles, group: np.ndarray, pairs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each ground truth takes its first free detection of those above a threshold.
 
-    This is done once for every threshold at which a frame's outcome can change: the scores of the
-    detections in `det`. One frame at one threshold is a lane, and all lanes run side by side.
+    This is done once for every threshold at which a group's outcome can change: the scores of the
+    detections in it. One group at one threshold is a lane, and all lanes run side by side.
 
     Args:
-        truth, det: int [P], the pairs that overlap, by ground truth and then best first.
+        group, pairs: as in `_first_matching`.
 
     Returns:
-        The detections in `det`, each once, and how many true and false positives its frame gains
-        when the threshold falls to its score.
+        The detections of the pairs, each once, and how many true and false positives its group
+        gains when the threshold falls to its score.
     """
-    lanes = np.unique(det)  # one lane for each of these detections, at its score
-    lanes = lanes[np.lexsort((-frames.det_score[lanes], frames.det_frame[lanes]))]
-    lane_frame = frames.det_frame[lanes]
+    truth, det, group = frames.pair_truth[pairs], frames.pair_det[pairs], group[pairs]
+    group_of = np.full(len(frames.det_score), -1)
+    group_of[det] = group
+    lanes = np.flatnonzero(group_of >= 0)  # one for each of these detections, at its score
+    lanes = lanes[np.lexsort((-frames.det_score[lanes], group_of[lanes]))]
+    lane_group = group_of[lanes]
     column = np.zeros(len(frames.det_score), int)
-    column[lanes] = position_in_group(lane_frame)
-    num_columns = column.max(initial=0) + 1
+    column[lanes] = position_in_group(lane_group)
+    size = np.bincount(lane_group, minlength=1)[lane_group]  # detections of a lane
+    first_slot = np.cumsum(size) - size
 
-    pair_frame = frames.truth_frame[truth]
-    begin = np.searchsorted(pair_frame, lane_frame, side="left")
-    end = np.searchsorted(pair_frame, lane_frame, side="right")
+    begin = np.searchsorted(group, lane_group, side="left")
+    end = np.searchsorted(group, lane_group, side="right")
     lane = np.repeat(np.arange(len(lanes)), end - begin)
     pair = begin[lane] + position_in_group(lane)
     above = frames.det_score[det[pair]] >= frames.det_score[lanes[lane]]
     lane, pair = lane[above], pair[above]
 
-    turn = _turns(frames, truth)[pair]
-    order = np.argsort(turn.astype(np.int16), kind="stable")  # 16 bits: a radix sort
+    turn = turns(truth, group)[pair]
+    order = np.argsort(turn, kind="stable")
     lane, pair = lane[order], pair[order]
-    slot = lane * num_columns + column[det[pair]]
-    chosen = greedy(turn[order], lane, slot, len(lanes) * num_columns)
+    slot = first_slot[lane] + column[det[pair]]
+    chosen = greedy(turn[order], lane, slot, size.sum())
 
     hit = roles.truth_counts[truth[pair[chosen]]] & roles.det_counts[det[pair[chosen]]]
     tp = np.bincount(lane[chosen][hit], minlength=len(lanes))
-    false = np.zeros(len(lanes) * num_columns, bool)
+    false = np.zeros(size.sum(), int)
     false[slot] = roles.can_be_false[det[pair]]
-    false[slot[chosen]] = False
-    fp = false.reshape(-1, num_columns).sum(axis=1)
-    return lanes, _gain(tp, lane_frame), _gain(fp, lane_frame)
+    false[slot[chosen]] = 0
+    fp = np.add.reduceat(false, first_slot) if len(lanes) else tp
+    return lanes, _gain(tp, lane_group), _gain(fp, lane_group)
 
 
-def _turns(frames: _Frames, truth: np.ndarray) -> np.ndarray:
-    """For each pair, how many ground truths of its frame choose before its own."""
-    choosers, index = np.unique(truth, return_inverse=True)
-    return position_in_group(frames.truth_frame[choosers])[index]
-
-
-def _gain(counts: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Differences of running `counts` inside each frame; the first is the count itself."""
-    return np.where(np.diff(frame, prepend=-1) != 0, counts, np.diff(counts, prepend=0))
+def _gain(counts: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Differences of running `counts` inside each group; the first is the count itself."""
+    return np.where(np.diff(group, prepend=-1) != 0, counts, np.diff(counts, prepend=0))
 
 
 def _running_sum(values: np.ndarray) -> np.ndarray:

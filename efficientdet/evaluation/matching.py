@@ -5,8 +5,12 @@ truth. Either way "pickers" choose one after the other among "slots" that are st
 """
 
 import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+
+_MOST_PAIRS = 1 << 16  # looked at together: they stay in the processor's cache
 
 
 def greedy(
@@ -44,3 +48,70 @@ def position_in_group(group: np.ndarray) -> np.ndarray:
     index = np.arange(len(group))
     starts = np.diff(group, prepend=-1) != 0
     return index - np.maximum.accumulate(np.where(starts, index, 0))
+
+
+@dataclass(frozen=True)
+class FrameBoxes:
+    """Boxes of many frames, sorted by `frame` [N]: left, top, right, bottom, float [N, 4]."""
+
+    frame: np.ndarray
+    ltrb: np.ndarray
+
+
+def pairs_of_frames(
+    first: FrameBoxes, second: FrameBoxes, num_frames: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of boxes in the same frame, some frames at a time: all that share an area, and others.
+
+    Yields:
+        Indices into both, int [P] each, by the first and then by the second.
+    """
+    counts = np.bincount(second.frame, minlength=num_frames)
+    partners = counts[first.frame]  # of each box
+    begin = (np.cumsum(counts) - counts)[first.frame]  # the first of them
+    cuts = np.searchsorted(np.cumsum(partners), np.arange(_MOST_PAIRS, partners.sum(), _MOST_PAIRS))
+    left, right, left_2, right_2 = (
+        np.ascontiguousarray(boxes.ltrb[:, side]) for boxes in (first, second) for side in (0, 2)
+    )
+    for start, end in itertools.pairwise([0, *cuts, len(partners)]):
+        count = partners[start:end]
+        shift = begin[start:end] - (np.cumsum(count) - count)
+        other = np.arange(count.sum()) + np.repeat(shift, count)
+        near = np.repeat(left[start:end], count) < right_2[other]
+        near &= left_2[other] < np.repeat(right[start:end], count)
+        yield np.repeat(np.arange(start, end), count)[near], other[near]
+
+
+def linked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """For each pair [P] of numbers the least of `first` that pairs link it to, over any others.
+
+    Pairs of different groups never compete.
+    """
+    group = first.copy()
+    least = np.zeros(max(first.max(initial=0), second.max(initial=0)) + 1, int)
+    while True:
+        before = group
+        for side in (second, first):
+            least[side] = len(least)
+            np.minimum.at(least, side, group)
+            group = least[side]
+        if np.array_equal(group, before):
+            return group
+
+
+def turns(picker: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """For each row how many pickers of its group choose before its own.
+
+    Args:
+        picker: int [R], whose rows stand together; of a group they choose in this order.
+        group: int [R], one for each picker; those of other groups never compete.
+
+    Returns:
+        int16 [R], as numpy sorts 16 bits fastest.
+    """
+    is_next = np.diff(picker, prepend=-1) != 0
+    of_picker = group[is_next]
+    order = np.argsort(of_picker, kind="stable")
+    turn = np.empty(len(order), np.int16)
+    turn[order] = position_in_group(of_picker[order])
+    return turn[np.cumsum(is_next) - 1]

@@ -19,8 +19,9 @@ from efficientdet.console import console, wrapped
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.image import decode
 from efficientdet.errors import UsageError
-from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, evaluate
+from efficientdet.evaluation.evaluate import Result, evaluate
 from efficientdet.evaluation.frames import FrameDetections
+from efficientdet.evaluation.kitti_table import MODERATE_MEAN
 from efficientdet.evaluation.results import write_coco, write_kitti
 from efficientdet.inference.detector import Detector, text_of
 from efficientdet.inference.truths import read_truths

@@ -11,9 +11,10 @@ import numpy as np
 
 from efficientdet.atomic import atomic_open
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import MODERATE_MEAN, Result, kitti_metrics
+from efficientdet.evaluation.evaluate import Result
 from efficientdet.evaluation.frames import box_array
 from efficientdet.evaluation.kitti import Curve
+from efficientdet.evaluation.kitti_table import MODERATE_MEAN, kitti_metrics
 from efficientdet.evaluation.mistakes import PROPERTIES, FrameMistakes
 from efficientdet.visualize.curves import coco_figure, kitti_figure
 from efficientdet.visualize.drawing import FALSE, FOUND, MISSED, draw_boxes

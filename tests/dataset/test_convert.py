@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from efficientdet.dataset import convert as convert_module
+from efficientdet.dataset import conversion
 from efficientdet.dataset.convert import convert, dry_run
 from efficientdet.dataset.example import Record, make_example
 from efficientdet.dataset.frame_conversion import annotate, clip_box, convert_frame
@@ -151,7 +151,7 @@ def test_a_run_that_dies_leaves_nothing_under_the_final_name(make_kitti, monkeyp
             raise KeyboardInterrupt
         return convert_frame(frame, KITTI, ALL)
 
-    monkeypatch.setattr(convert_module, "convert_frame", power_cut)
+    monkeypatch.setattr(conversion, "convert_frame", power_cut)
     with pytest.raises(KeyboardInterrupt):
         run(root)
     assert [path.name for path in root.iterdir()] == ["training"]

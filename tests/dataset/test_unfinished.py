@@ -1,14 +1,10 @@
 """A conversion that is killed between any two renames is no record for anybody, and goes on."""
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from killed_renames import Killed, killed_at
 
-from efficientdet import atomic
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, manifest_path
@@ -19,40 +15,6 @@ from efficientdet.input.record_set import RecordSet
 
 NAME = "out[1].record"  # a glob would take it for out1.record
 UNFINISHED = "unfinished conversion .* run the same command of create_kitti_tf_record.py again"
-
-
-class Killed(BaseException):
-    """As kill -9: nothing of the process happens after it, no cleaning up either."""
-
-
-@contextmanager
-def killed_at(monkeypatch: pytest.MonkeyPatch, call: int, *, after: bool) -> Iterator[list[str]]:
-    """Inside, the process dies before or after so many renames and removals; lists those done."""
-    done: list[str] = []
-
-    def deadly(change: Callable) -> Callable:
-        def changed(path, *args, **kwargs):
-            if len(done) == call and not after:
-                raise Killed
-            if len(done) > call:
-                raise Killed
-            done.append(f"{change.__name__} {path}")
-            result = change(path, *args, **kwargs)
-            if len(done) > call:
-                raise Killed
-            return result
-
-        return changed
-
-    process = subprocess.Popen(["true"])
-    process.wait()
-    with monkeypatch.context() as patch:
-        for name in ("replace", "unlink", "rename"):
-            patch.setattr(Path, name, deadly(getattr(Path, name)))
-        patch.setattr(os, "getpid", lambda: process.pid)  # a dead one
-        patch.setattr(atomic, "_swept", set())
-        yield done
-    monkeypatch.setattr(atomic, "_swept", set())  # the next one is another process
 
 
 def run(root: Path, num_shards: int, **how) -> Manifest | None:

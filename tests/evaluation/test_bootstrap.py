@@ -121,15 +121,24 @@ def test_a_sample_is_what_counting_each_frame_as_often_as_drawn_gives(random_fra
         weights = generator.integers(0, 3, len(truths))
         found = matching.precision(weights)
         for k, class_id in enumerate(label_map.names):
-            rows = matching._of_class(class_id)
+            part = matching._of_class(class_id)
+            rows = matching._order[part]
             for a in range(4):
                 of_class = (matching.truths.class_id == class_id) & ~matching._ignored[a]
                 sought = weights[matching.truths.frame[of_class]].sum()
                 if not sought:
                     assert np.isnan(found[:, :, k, a]).all()
                     continue
-                counted = ~matching._excused[a][:, rows] * weights[boxes.frame[rows]]
-                hits = counted * matching._matched[a][:, rows]
-                recalls, scores = matching.params.recThrs, boxes.score[rows]
-                slow, _ = coco._interpolate(hits, counted - hits, scores, sought, recalls)
+                counted = ~matching._excused[a][:, part] * weights[boxes.frame[rows]]
+                hits = counted * matching._matched[a][:, part]
+                slow = interpolated(hits, counted - hits, sought, matching.params.recThrs)
                 np.testing.assert_array_equal(found[:, :, k, a], slow)
+
+
+def interpolated(hits, false, num_objects, recalls):
+    """Best precision at each recall or beyond: [T, R] of [T, N], looking at every detection."""
+    tp, fp = np.cumsum(hits, axis=1), np.cumsum(false, axis=1)
+    precision = tp / (fp + tp + np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    at = np.stack([np.searchsorted(row, recalls, side="left") for row in tp / num_objects])
+    return np.take_along_axis(np.pad(precision, ((0, 0), (0, 1))), at, axis=1)

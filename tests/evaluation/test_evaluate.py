@@ -8,8 +8,9 @@ from rich.console import Console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.evaluation.coco import SUMMARY
-from efficientdet.evaluation.evaluate import evaluate, kitti_table, operating_table
+from efficientdet.evaluation.evaluate import evaluate, operating_table
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
+from efficientdet.evaluation.kitti_table import kitti_table
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,16 @@ def test_labels_of_every_file_or_of_a_list(folder):
     assert [t.source_id for t in read_label_folder(folder)] == ["000000", "000001", "000002"]
     (truth,) = read_label_folder(folder, ["000001"])
     assert (truth.source_id, truth.objects[0].bottom) == ("000001", 70)
+
+
+def test_objects_made_of_columns_are_those_of_the_lines(folder):
+    lines = [LINE, LINE.replace("Car", "DontCare").replace(" 20.0 0.1", " -1000 -10"), LINE]
+    for path in folder.iterdir():
+        path.write_text("\n".join(lines))
+    (truth,) = read_label_folder(folder, ["000001"])
+    plain = [replace(parse_line(line), line="") for line in lines]
+    assert list(truth.objects) == truth.objects[:] == plain and truth.objects[-1] == plain[-1]
+    assert [o.distance for o in truth.objects] == [20, None, 20]
 
 
 def test_results_are_no_ground_truth(folder):

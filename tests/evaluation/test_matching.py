@@ -1,7 +1,26 @@
-import numpy as np
+from unittest import mock
 
-from efficientdet.dataset.boxes import coverage, intersection, iou
-from efficientdet.evaluation.matching import greedy, position_in_group
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientdet.dataset.boxes import (
+    coverage,
+    intersection,
+    iou,
+    paired_coverage,
+    paired_intersection,
+    paired_iou,
+)
+from efficientdet.evaluation import matching
+from efficientdet.evaluation.matching import (
+    FrameBoxes,
+    greedy,
+    linked,
+    pairs_of_frames,
+    position_in_group,
+    turns,
+)
 
 
 def test_a_picker_takes_its_first_free_slot():
@@ -39,3 +58,46 @@ def test_overlaps_by_hand():
     assert iou(a, b).tolist() == [[25 / 175, 1, 0], [0, 0, 0]]
     assert coverage(a, b).tolist() == [[0.25, 1, 0], [0, 0, 0]]
     assert iou(np.zeros((0, 4)), b).shape == (0, 3)
+    assert paired_intersection(a, b[:2]).tolist() == [25, 0]
+    assert paired_iou(a, b[[0, 2]]).tolist() == [25 / 175, 0]
+    assert paired_coverage(a, b[[0, 2]]).tolist() == [0.25, 0]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_pairs_of_frames_are_all_that_share_an_area(seed, most):
+    random = np.random.default_rng(seed)
+
+    def boxes() -> FrameBoxes:
+        frame = np.sort(random.integers(0, 6, random.integers(0, 30)))
+        corner = random.integers(0, 9, (len(frame), 2)).astype(float)
+        return FrameBoxes(frame, np.hstack([corner, corner + random.integers(0, 5, corner.shape)]))
+
+    first, second = boxes(), boxes()
+    with mock.patch.object(matching, "_MOST_PAIRS", most):
+        found = [
+            pair for part in pairs_of_frames(first, second, 7) for pair in zip(*part, strict=True)
+        ]
+    shared = intersection(first.ltrb, second.ltrb)
+    same = first.frame[:, None] == second.frame
+    assert found == sorted(found) and all(same[pair] for pair in found)
+    assert {*zip(*np.nonzero(same & (shared > 0)), strict=True)} <= {*found}
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20))
+def test_what_is_linked_has_one_number(pairs):
+    first, second = (
+        np.array(side, int) for side in (zip(*pairs, strict=True) if pairs else ((), ()))
+    )
+    expected = {a: a for a, _ in pairs}
+    for _ in pairs:
+        for a, b in pairs:
+            expected[a] = min(expected[c] for c, d in pairs if d == b or c == a)
+    assert linked(first, second).tolist() == [expected[a] for a, _ in pairs]
+
+
+def test_turns_count_inside_a_group():
+    picker = np.array([3, 3, 5, 6, 6, 9])
+    group = np.array([1, 1, 0, 1, 1, 0])
+    assert turns(picker, group).tolist() == [0, 0, 0, 1, 1, 1]
