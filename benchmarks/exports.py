@@ -14,14 +14,13 @@ from efficientdet.commands import runner  # isort: skip (says what is not instal
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from absl import flags
-from rich.console import Console
-from rich.table import Table
 
 from efficientdet.atomic import atomic_open
 
@@ -41,20 +40,33 @@ def main() -> None:
     rows = []
     for name in MODELS.value:
         for size in SIZES.value:
+            print(f"{name} at {size} ...", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(name, size, Path(folder))
-    table = Table(title=f"{CORES.value} cores, median of {REPEATS.value}")
-    for column in ("model", "input", "format", "MB", "ms"):
-        table.add_column(column, justify="left" if column in ("model", "format") else "right")
-    for row in rows:
-        size = "" if row["mb"] is None else f"{row['mb']:.1f}"
-        table.add_row(row["model"], row["input"], row["format"], size, f"{row['ms']:.0f}")
-    Console().print(table)
+    print(f"{CORES.value} CPU cores, medians of {REPEATS.value}: ms (MB)\n\n{markdown(rows)}")
     if OUTPUT.value:
         with atomic_open(OUTPUT.value) as file:
             json.dump(
                 {"cores": CORES.value, "repeats": REPEATS.value, "rows": rows}, file, indent=1
             )
+
+
+def markdown(rows: list[dict]) -> str:
+    """A line for each format, a column for each model and input size; as the README has it."""
+    columns = list(dict.fromkeys((row["model"], row["input"]) for row in rows))
+    cells = {(row["format"], row["model"], row["input"]): _cell(row) for row in rows}
+    head = [f"{model.removeprefix('efficientdet-')} {size}" for model, size in columns]
+    lines = [["file", *head], ["---", *["---:"] * len(columns)]]
+    lines += [
+        [kind, *(cells[kind, *column] for column in columns)]
+        for kind in dict.fromkeys(row["format"] for row in rows)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(row: dict) -> str:
+    size = "" if row["mb"] is None else f" ({row['mb']:.1f})"
+    return f"{row['ms']:.0f}{size}"
 
 
 def measure(name: str, size: str, folder: Path) -> list[dict]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from efficientdet.wording import counted, duration
+from efficientdet.wording import counted, duration, meant
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,15 @@ def test_plurals(number: int, noun: str, text: str) -> None:
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("Pedestrain", "Pedestrian"), ("van", "Van"), ("Bus", ""), ("승용자", "승용차"),
+        ("보헹자", "보행자"), ("승합차", ""),
+    ],
+)  # fmt: skip
+def test_what_is_meant_of_any_script(name: str, choice: str) -> None:
+    said = meant(name, ["Pedestrian", "Van", "승용차", "보행자"])
+    assert said == (f"; is {choice} meant?" if choice else "")

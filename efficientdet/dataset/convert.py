@@ -28,6 +28,7 @@ from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import BESIDE, base_path, read_records
 from efficientdet.errors import UsageError, UserError
 from efficientdet.progress import meter
+from efficientdet.wording import counted
 
 MAX_PRINTED_ERRORS = 20
 
@@ -285,6 +286,10 @@ def _describe(errors: list[str], hints: list[str]) -> str:
     lines = errors[:MAX_PRINTED_ERRORS]
     more = len(errors) - len(lines)
     return "\n  ".join(
-        [f"{len(errors)} problems in the input; --skip_bad leaves these frames out", *hints, *lines]
+        [
+            f"{counted(len(errors), 'problem')} in the input; --skip_bad leaves these frames out",
+            *hints,
+            *lines,
+        ]
         + ([f"... and {more} more"] if more else [])
     )

@@ -152,7 +152,9 @@ def test_which_are_turned_is_said_once(said):
 
 def test_an_empty_folder_is_one_line(folder):
     options = PredictOptions(f"{folder}/run", f"{folder}/empty", output_dir=f"{folder}/none")
-    with pytest.raises(UserError, match="empty: no PNG, JPEG, BMP or WebP image; name files, a folder"):
+    with pytest.raises(
+        UserError, match="empty: no PNG, JPEG, BMP or WebP image; name files, a folder"
+    ):
         predict(options)
     assert not (folder / "none").exists()
 
