@@ -78,7 +78,7 @@ def test_a_map_that_names_too_little_is_one_line(convert):
     with pytest.raises(UserError) as error:
         convert("--label_map_path=map.txt", "--subset=all")
     assert "\n" not in str(error.value) and str(error.value).startswith(
-        "the label map does not name 사람 (2 objects, first in mine/labels/1.txt:3; is 사랑 meant?) "
-        "and 개 (1 object, first in"
+        "the label map does not name 사람 (2 objects, first in mine/labels/1.txt:3; is "
+        "사랑 meant?) and 개 (1 object, first in"
     )
     assert not Path("own/train.record").exists()
