@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from benchmarks.export_table import markdown
 from efficientdet.atomic import atomic_open
 
 MODELS = flags.DEFINE_list("models", "efficientdet-lite0,efficientdet-d0", "Which.")
@@ -49,24 +50,6 @@ def main() -> None:
             json.dump(
                 {"cores": CORES.value, "repeats": REPEATS.value, "rows": rows}, file, indent=1
             )
-
-
-def markdown(rows: list[dict]) -> str:
-    """A line for each format, a column for each model and input size; as the README has it."""
-    columns = list(dict.fromkeys((row["model"], row["input"]) for row in rows))
-    cells = {(row["format"], row["model"], row["input"]): _cell(row) for row in rows}
-    head = [f"{model.removeprefix('efficientdet-')} {size}" for model, size in columns]
-    lines = [["file", *head], ["---", *["---:"] * len(columns)]]
-    lines += [
-        [kind, *(cells[kind, *column] for column in columns)]
-        for kind in dict.fromkeys(row["format"] for row in rows)
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(row: dict) -> str:
-    size = "" if row["mb"] is None else f" ({row['mb']:.1f})"
-    return f"{row['ms']:.0f}{size}"
 
 
 def measure(name: str, size: str, folder: Path) -> list[dict]:
