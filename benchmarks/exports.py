@@ -14,15 +14,15 @@ from efficientdet.commands import runner  # isort: skip (says what is not instal
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from absl import flags
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.export_table import markdown
 from efficientdet.atomic import atomic_open
 
 MODELS = flags.DEFINE_list("models", "efficientdet-lite0,efficientdet-d0", "Which.")
@@ -41,15 +41,10 @@ def main() -> None:
     rows = []
     for name in MODELS.value:
         for size in SIZES.value:
+            print(f"{name} at {size} ...", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(name, size, Path(folder))
-    table = Table(title=f"{CORES.value} cores, median of {REPEATS.value}")
-    for column in ("model", "input", "format", "MB", "ms"):
-        table.add_column(column, justify="left" if column in ("model", "format") else "right")
-    for row in rows:
-        size = "" if row["mb"] is None else f"{row['mb']:.1f}"
-        table.add_row(row["model"], row["input"], row["format"], size, f"{row['ms']:.0f}")
-    Console().print(table)
+    print(f"{CORES.value} CPU cores, medians of {REPEATS.value}: ms (MB)\n\n{markdown(rows)}")
     if OUTPUT.value:
         with atomic_open(OUTPUT.value) as file:
             json.dump(

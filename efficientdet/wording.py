@@ -2,6 +2,7 @@
 
 import difflib
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 NBSP = "\N{NO-BREAK SPACE}"  # a figure stays with what it counts
@@ -54,6 +55,17 @@ def refilled(text: str, width: int) -> str:
 
 def meant(name: str, choices: Iterable[str]) -> str:
     """`; is Pedestrian meant?`, or nothing where no choice is near."""
-    folded = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(name.lower()[:100], folded, n=1, cutoff=_NEAR)
-    return f"; is {folded[near[0]]} meant?" if near else ""
+    choice = nearest(name, choices)
+    return f"; is {choice} meant?" if choice else ""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """The choice that `name` may be misspelt for; empty where none is near."""
+    folded = {_letters(choice): choice for choice in choices}
+    near = difflib.get_close_matches(_letters(name), folded, n=1, cutoff=_NEAR)
+    return folded[near[0]] if near else ""
+
+
+def _letters(name: str) -> str:
+    """A syllable of Hangul as its letters: of three syllables, one wrong letter is not a third."""
+    return unicodedata.normalize("NFD", name.lower()[:100])

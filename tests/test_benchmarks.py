@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import timing
+from benchmarks.export_table import markdown
 from benchmarks.material import Material
 from benchmarks.parts import PARTS, main_py, metric, parts
 from benchmarks.timing import Limit, Row
@@ -132,3 +133,19 @@ def test_figures_are_written(root: Path, tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "수.json").read_text())
     assert figures["rows"][0]["share"] > 0 and "8 made-up frames" in figures["of"]
     assert "8 made-up frames" in done.stdout
+
+
+def test_the_table_of_exports_has_a_line_for_each_input() -> None:
+    common = {"model": "efficientdet-d0", "input": "64x32"}
+    rows = [
+        common | {"format": "Keras", "mb": None, "ms": 12.6},
+        common | {"format": "ONNX", "mb": 3.14, "ms": 7.2},
+        common | {"format": "Keras", "mb": None, "ms": 20.0, "input": "128x64"},
+        common | {"format": "ONNX", "mb": 3.2, "ms": 11.0, "input": "128x64"},
+    ]
+    assert markdown(rows).splitlines() == [
+        "| model, input | Keras | ONNX |",
+        "| --- | ---: | ---: |",
+        "| d0, 64x32 | 13 | 7 (3.1) |",
+        "| d0, 128x64 | 20 | 11 (3.2) |",
+    ]

@@ -66,7 +66,7 @@ def test_chosen_classes_are_the_map_of_the_folder(convert):
 def test_what_fails_or_is_dry_leaves_nothing(convert, capsys):
     convert("--dry_run")
     Path("mine/labels/1.txt").write_text("버스 0.5 0.5 0.1 0.1\n", encoding="utf-8")
-    with pytest.raises(UserError, match="1 problems.*\n.*1.txt:1: this looks like YOLO's"):
+    with pytest.raises(UserError, match="1 problem .*\n.*1.txt:1: this looks like YOLO's"):
         convert("--subset=all")
     assert not list(Path("own").glob("*"))
     with pytest.raises(UsageError, match="--label_map_path is missing: no class is found in"):
@@ -78,6 +78,7 @@ def test_a_map_that_names_too_little_is_one_line(convert):
     with pytest.raises(UserError) as error:
         convert("--label_map_path=map.txt", "--subset=all")
     assert "\n" not in str(error.value) and str(error.value).startswith(
-        "the label map does not name 사람 (2 objects, first in mine/labels/1.txt:3) and 개 (1"
+        "the label map does not name 사람 (2 objects, first in mine/labels/1.txt:3; is "
+        "사랑 meant?) and 개 (1 object, first in"
     )
     assert not Path("own/train.record").exists()

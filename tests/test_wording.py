@@ -2,7 +2,7 @@
 
 import pytest
 
-from efficientdet.wording import counted, duration, refilled
+from efficientdet.wording import counted, duration, meant, refilled
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,15 @@ def test_prose_is_broken_anew_and_commands_stay_as_they_are() -> None:
         "The default is one\nof each.\n"
     )
     assert refilled(text, 100).endswith("\n\nThe default is one of each.\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("Pedestrain", "Pedestrian"), ("van", "Van"), ("Bus", ""), ("승용자", "승용차"),
+        ("보헹자", "보행자"), ("승합차", ""),
+    ],
+)  # fmt: skip
+def test_what_is_meant_of_any_script(name: str, choice: str) -> None:
+    said = meant(name, ["Pedestrian", "Van", "승용차", "보행자"])
+    assert said == (f"; is {choice} meant?" if choice else "")

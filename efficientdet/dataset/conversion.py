@@ -22,6 +22,7 @@ from efficientdet.dataset.splits import count_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.errors import UserError
 from efficientdet.progress import meter
+from efficientdet.wording import counted
 
 MAX_PRINTED_ERRORS = 20
 Item = TypeVar("Item")
@@ -165,6 +166,10 @@ def _describe(errors: list[str], hints: Iterable[str]) -> str:
     lines = errors[:MAX_PRINTED_ERRORS]
     more = len(errors) - len(lines)
     return "\n  ".join(
-        [f"{len(errors)} problems in the input; --skip_bad leaves these frames out", *hints, *lines]
+        [
+            f"{counted(len(errors), 'problem')} in the input; --skip_bad leaves these frames out",
+            *hints,
+            *lines,
+        ]
         + ([f"... and {more} more"] if more else [])
     )

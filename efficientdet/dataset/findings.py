@@ -62,7 +62,7 @@ class Findings:
 
     def hints(self) -> Iterator[str]:
         """What lies behind many errors at once."""
-        if self._without_label:
+        if self._without_label and not self._options.missing_is_empty:
             yield (
                 f"{counted(self._without_label, 'image')} without a label file: if they show "
                 "nothing to find, for which CVAT and datumaro write no file, say --missing_is_empty"

@@ -1,7 +1,7 @@
 """The label map of a conversion that names none: what the folder has, or the classes found."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from efficientdet.dataset.kitti import DONT_CARE, Frame, parse_labels, read_file
@@ -9,9 +9,10 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, UnfinishedConversion, manifest_path
 from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX
 from efficientdet.errors import UserError
-from efficientdet.wording import counted
+from efficientdet.wording import counted, nearest
 
 FILE_NAME = "label_map.txt"  # beside the records
+_SELDOM = 20  # times rarer than a class of nearly the same name: rather a slip than a class
 
 
 def map_of_folder(output: Path) -> tuple[LabelMap, Path] | None:
@@ -46,7 +47,8 @@ def map_of_folder(output: Path) -> tuple[LabelMap, Path] | None:
 def find_classes(frames: Iterable[Frame]) -> tuple[LabelMap, str]:
     """The classes of all labels, most frequent first, and how many objects each has, as a line.
 
-    What differs in letter case alone is one class, spelt as it most often is.
+    The line has a warning, in more lines, for each name that looks like another one misspelt. What
+    differs in letter case alone is one class, spelt as it most often is.
 
     Raises:
         UserError: no class, or a name that no label map can hold.
@@ -69,8 +71,19 @@ def find_classes(frames: Iterable[Frame]) -> tuple[LabelMap, str]:
                 f"class {name!r} has a comma, # or quote in its name, which a label map cannot "
                 "hold; rename it in the labels"
             )
-    said = ", ".join(f"{name} {counts[name]}" for name in names)
-    return LabelMap(tuple((name,) for name in names)), f"{counted(len(names), 'class')}: {said}"
+    said = f"{counted(len(names), 'class')}: " + ", ".join(f"{n} {counts[n]}" for n in names)
+    return LabelMap(tuple((name,) for name in names)), "\n".join([said, *_slips(counts)])
+
+
+def _slips(counts: Counter[str]) -> Iterator[str]:
+    """A line for each class that may be another one, misspelt."""
+    for name, count in counts.items():
+        often = [other for other in counts if counts[other] >= _SELDOM * count]
+        if other := nearest(name, often):
+            yield (
+                f"warning: {name} ({counted(count, 'object')}) looks like {other} misspelt; if so, "
+                "correct the labels, or write both on one line of the label map"
+            )
 
 
 def _readable(frame: Frame) -> list:

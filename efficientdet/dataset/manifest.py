@@ -13,7 +13,7 @@ from efficientdet.dataset.checked_json import checked, read_json
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import MANIFEST_SUFFIX, UNFINISHED, base_path, expand_pattern
 from efficientdet.errors import UserError
-from efficientdet.wording import meant
+from efficientdet.wording import counted, meant
 
 FORMAT_VERSION = 1
 Count = Annotated[int, range(2**53)]
@@ -113,7 +113,9 @@ class Manifest:
             lines.append(f"  in no label here: {', '.join(absent)}")
         lines += [f"  {note}" for note in self.notes]
         if self.left_out:
-            lines.append(f"  left out: {len(self.left_out)} problems; first {self.left_out[0]}")
+            lines.append(
+                f"  left out: {counted(len(self.left_out), 'problem')}; first {self.left_out[0]}"
+            )
         return "\n".join(lines)
 
     def write(self, record: str | Path) -> None:

@@ -89,6 +89,8 @@ def group(ids: Iterable[str], group_by: str) -> dict[str, str]:
         groups = by_folder
     elif group_by == TIME or re.fullmatch(r"time:[\d.]+", group_by):
         groups = _by_time(ids, group_by)
+    elif group_by.startswith(f"{TIME}:"):
+        raise UsageError(f"--group_by={group_by}: expected seconds after the colon, as time:60")
     else:
         groups = _by_pattern(ids, group_by)
     if len(set(groups.values())) < 2:

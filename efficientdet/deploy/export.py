@@ -27,6 +27,7 @@ from efficientdet.inference.exported import require_package
 from efficientdet.input.pipeline import preprocess
 from efficientdet.input.record_index import RecordIndex
 from efficientdet.input.record_set import RecordSet
+from efficientdet.model.detector import build_detector
 from efficientdet.progress import track
 from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
@@ -79,7 +80,8 @@ def export(options: ExportOptions) -> None:
     thresholds, line = thresholds_of(path, run.path)
     logger.info(f"exporting {identify(path)}, {config.name} at {_size(config)}; {line}")
     reference = load_detector(config, path, label_map, options.ckpt_classes)
-    model = load_detector(config, path, label_map, options.ckpt_classes).model
+    model = build_detector(config)  # Serving folds it in place
+    model.set_weights(reference.model.get_weights())
     info = ExportInfo(config, label_map, thresholds, identify(path), options.nms)
     serving = Serving(model, config, options.nms)
     absl.logging.set_verbosity(absl.logging.ERROR)  # where TensorFlow tells what it saves

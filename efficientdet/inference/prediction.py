@@ -23,7 +23,14 @@ from efficientdet.inference.detector import Detector, load_detector
 from efficientdet.inference.exported import ExportedDetector, open_export
 from efficientdet.inference.image_prediction import Prediction, predict_images
 from efficientdet.inference.video_prediction import predict_video
-from efficientdet.input.images import VIDEO_SUFFIXES, RecordImage, find_images, find_videos
+from efficientdet.input.images import (
+    KINDS,
+    VIDEO_SUFFIXES,
+    RecordImage,
+    find_images,
+    find_videos,
+    other_images,
+)
 from efficientdet.input.videos import require_pyav
 from efficientdet.run.checkpoints import checkpoint_of
 from efficientdet.run.directory import RunDirectory
@@ -83,6 +90,9 @@ def predict(options: PredictOptions) -> None:
     chosen = _of_export(options) if options.export else _of_checkpoint(options)
     images = find_images(options.images, options.image_list)[: options.max_images]
     videos = find_videos(options.images, options.image_list)
+    if others := other_images(options.images):
+        names = listed([str(path) for path in others])
+        logger.warning(f"left out, as an image has to be {KINDS}: {names}")
     folder = Path(options.output_dir)
     _require_names([*images, *videos], folder)
     require_pyav(videos)

@@ -21,6 +21,8 @@ from efficientdet.dataset.splits import read_split_file
 from efficientdet.dataset.tfrecord import Place, expand_pattern, read_records
 from efficientdet.errors import UserError
 
+KINDS = "PNG, JPEG, BMP or WebP"
+_OTHER_SUFFIXES = (".tif", ".tiff", ".gif", ".heic", ".avif", ".ppm", ".pgm", ".jp2")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv")
 _RECORD = re.compile(r"\.(tf)?records?[^.]*$")  # val.record, val.record-00000-of-00004, *.tfrecord
 
@@ -45,14 +47,21 @@ class RecordImage:
 
 
 def require_images(pattern: str) -> None:
-    """Raises UserError where `pattern` names nothing at all; at once, as it reads no record."""
-    for part in filter(None, map(str.strip, pattern.split(","))):
+    """Raises UserError where a part of `pattern` names nothing; at once, as it reads no record."""
+    parts = _parts(pattern)
+    for part in parts:
         if is_record(part):
             expand_pattern(part)
-            return
-        if _files(part, SUFFIXES + VIDEO_SUFFIXES):
-            return
-    raise _nothing(pattern)
+        elif not _files(part, SUFFIXES + VIDEO_SUFFIXES):
+            raise _nothing(part)
+    if not parts:
+        raise _nothing(pattern)
+
+
+def other_images(pattern: str) -> list[Path]:
+    """Files among what `pattern` names that are images of a kind that is not read."""
+    parts = (part for part in _parts(pattern) if not is_record(part))
+    return [path for part in parts for path in _files(part, _OTHER_SUFFIXES)]
 
 
 def find_images(pattern: str, image_list: str | None = None) -> list[Path | RecordImage]:
@@ -65,8 +74,7 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
         UserError: nothing was found, no video either; or a record that is damaged, not what its
             manifest says, or names an image by what cannot name a file.
     """
-    parts = filter(None, map(str.strip, pattern.split(",")))
-    found = list(dict.fromkeys(path for part in parts for path in _images(part)))
+    found = list(dict.fromkeys(path for part in _parts(pattern) for path in _images(part)))
     found = _listed(found, image_list)
     if not found and not find_videos(pattern, image_list):
         among = f" of those that {image_list} lists" if image_list else ""
@@ -76,9 +84,13 @@ def find_images(pattern: str, image_list: str | None = None) -> list[Path | Reco
 
 def find_videos(pattern: str, image_list: str | None = None) -> list[Path]:
     """The videos among what `find_images` takes, without a look into them."""
-    parts = filter(None, map(str.strip, pattern.split(",")))
-    found = (path for part in parts if not is_record(part) for path in _files(part, VIDEO_SUFFIXES))
+    parts = (part for part in _parts(pattern) if not is_record(part))
+    found = (path for part in parts for path in _files(part, VIDEO_SUFFIXES))
     return _listed(list(dict.fromkeys(found)), image_list)
+
+
+def _parts(pattern: str) -> list[str]:
+    return [part for part in map(str.strip, pattern.split(",")) if part]
 
 
 def _listed(found: list, image_list: str | None) -> list:
@@ -165,9 +177,10 @@ def as_objects(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _nothing(pattern: str, among: str = "") -> UserError:
+    is_there = among or not pattern or glob.glob(pattern) or Path(pattern).exists()  # noqa: PTH207
     return UserError(
-        f"{pattern}: no .png or .jpg image{among}; name files, a folder, a glob, a record or a "
-        f"video ({', '.join(VIDEO_SUFFIXES)})"
+        f"{pattern}: {f'no {KINDS} image{among}' if is_there else 'nothing is there'}; name files, "
+        f"a folder, a glob, a record or a video ({', '.join(VIDEO_SUFFIXES)})"
     )
 
 
@@ -220,7 +233,7 @@ def _decoded(
             encoded, _ = as_png(path.read_bytes())
             pixels = decode(encoded)
         except (OSError, ImageError):
-            on_unreadable(f"{path}: not a readable PNG or JPEG image")
+            on_unreadable(f"{path}: not a readable {KINDS} image")
             continue
         if is_turned(encoded):
             on_turned(str(path))

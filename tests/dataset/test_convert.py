@@ -207,7 +207,7 @@ def test_bad_images_are_named(make_kitti, how, what):
     break_image(root / "training" / "image_2" / "000001.png", how)
     with pytest.raises(UserError) as error:
         run(root)
-    assert what in str(error.value) and "1 problems" in str(error.value)
+    assert what in str(error.value) and "1 problem " in str(error.value)
     assert not (root / "out.record").exists()
 
 
@@ -257,7 +257,7 @@ def test_skip_bad_goes_on_and_lists_what_is_left_out(make_kitti):
     manifest = run(root, dataclasses.replace(ALL, skip_bad=True, num_shards=2))
     assert manifest.num_examples == 3 and "000001" not in records(root / "out.record")
     assert len(manifest.left_out) == 1 and "truncated" in manifest.left_out[0]
-    assert "left out: 1 problems" in manifest.summary()
+    assert "left out: 1 problem;" in manifest.summary()
     for name in ("000000", "000002", "000003"):
         break_image(root / "training" / "image_2" / f"{name}.png", "empty")
     with pytest.raises(UserError, match="not one good frame"):

@@ -109,7 +109,7 @@ def test_only_regular_files_are_read(make_kitti, name, make):
     make(path)
     for call in (run, lambda root: dry_run(select_frames(root, ALL), KITTI, ALL)):
         with pytest.raises(
-            UserError, match=f"1 problems in [^\\n]*\\n .*{name}: not a regular file"
+            UserError, match=f"1 problem in [^\\n]*\\n .*{name}: not a regular file"
         ):
             call(root)
     manifest = run(root, dataclasses.replace(ALL, skip_bad=True))

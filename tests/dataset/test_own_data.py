@@ -147,6 +147,15 @@ def test_found_classes_are_the_most_frequent_first(make_set):
         found_classes.find_classes([])
 
 
+def test_a_found_class_that_may_be_a_slip_is_named(make_set):
+    labels = [*20 * [full("보행자")], full("보헹자"), *5 * [full("버스")], full("버쓰")]
+    frames = kitti.find_frames(make_set({"1.png": labels}), "training", "images", "labels")
+    label_map, said = found_classes.find_classes(frames)
+    assert len(label_map.names) == 4  # as it stands; who knows
+    (warning,) = said.splitlines()[1:]
+    assert warning.startswith("warning: 보헹자 (1 object) looks like 보행자 misspelt; if so, ")
+
+
 def test_records_of_one_folder_have_one_label_map(make_set):
     root = make_set({"1.png": [full("보행자")]})
     output = root / "val.record"

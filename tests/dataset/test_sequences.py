@@ -66,6 +66,11 @@ def test_of_times_all_cameras_are_one_and_short_gaps_are_none():
         (CAMERAS, "cam", "--group_by=cam makes one group of all 30 frames"),
         (["000001", "000002"], "", "--group_by=time makes one group of all 2 frames"),
         (["000001", "x"], "time", "'x' has no number in its name"),
+        (
+            CAMERAS,
+            "time:1 min",
+            "--group_by=time:1 min: expected seconds after the colon, as time:60",
+        ),
         (["a/1"], "folder", "one group of all 1 frame "),
     ],
 )

@@ -139,6 +139,18 @@ def test_detections_are_held_against_the_nearest_of_their_class() -> None:
     assert compare(empty, empty).unmatched_share == 0
 
 
+def test_one_detection_in_a_thousand_may_be_chance() -> None:
+    def frames(count: int, wrong: int) -> list[FrameDetections]:
+        scores = np.where(np.arange(count) < wrong, 0.5, 0.4)
+        boxes = np.arange(count)[:, None] * 50.0 + np.array([0, 0, 40, 30])
+        return [FrameDetections("0", boxes, scores, np.ones(count, int))]
+
+    wide = {count: frames(count, 0) for count in (200, 1500)}
+    assert compare(wide[1500], frames(1500, 1)).score == 0
+    assert compare(wide[1500], frames(1500, 2)).score == pytest.approx(0.1)
+    assert compare(wide[200], frames(200, 1)).score == pytest.approx(0.1)
+
+
 def test_which_of_equal_detections_comes_out_is_chance() -> None:
     def frame(*lefts: float) -> list[FrameDetections]:
         boxes = np.array([[left, 0, left + 40, 30] for left in lefts])

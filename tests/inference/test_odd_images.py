@@ -134,7 +134,7 @@ def test_boxes_fit_the_picture_that_is_drawn_and_the_result_file(folder, said, n
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_read_is_one_line(folder, said, name):
     (line,) = [line for line in said if line.startswith("warning: ") and f"/{name}: " in line]
-    assert line.endswith("not a readable PNG or JPEG image")
+    assert line.endswith("not a readable PNG, JPEG, BMP or WebP image")
     path = Path(name)
     assert not (folder / f"out_{path.suffix[1:]}" / f"{path.stem}.png").exists()
 
@@ -152,7 +152,9 @@ def test_which_are_turned_is_said_once(said):
 
 def test_an_empty_folder_is_one_line(folder):
     options = PredictOptions(f"{folder}/run", f"{folder}/empty", output_dir=f"{folder}/none")
-    with pytest.raises(UserError, match="empty: no .png or .jpg image; name files, a folder"):
+    with pytest.raises(
+        UserError, match="empty: no PNG, JPEG, BMP or WebP image; name files, a folder"
+    ):
         predict(options)
     assert not (folder / "none").exists()
 

@@ -13,7 +13,13 @@ from efficientdet.dataset.image import read_header
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest, Shard
 from efficientdet.errors import UserError
-from efficientdet.input.images import find_images, find_videos, image_batches, require_images
+from efficientdet.input.images import (
+    find_images,
+    find_videos,
+    image_batches,
+    other_images,
+    require_images,
+)
 
 CONFIG = Config().override({"image_size": "128x64"})
 
@@ -108,11 +114,15 @@ def test_an_image_list_is_read_as_the_converter_reads_it(folder, encoding):
 @pytest.mark.parametrize(
     ("pattern", "image_list", "named"),
     [
-        ("no*.png", None, "no*.png: no .png or .jpg image; name files"),
-        ("nowhere/image_2", None, "nowhere/image_2: no .png or .jpg image"),
-        ("", None, "no .png or .jpg image"),
-        ("val.txt", None, "val.txt: no .png or .jpg image"),
-        ("testing", "val.txt", "testing: no .png or .jpg image of those that val.txt lists"),
+        ("no*.png", None, "no*.png: nothing is there; name files"),
+        ("nowhere/image_2", None, "nowhere/image_2: nothing is there"),
+        ("", None, "no PNG, JPEG, BMP or WebP image"),
+        ("val.txt", None, "val.txt: no PNG, JPEG, BMP or WebP image"),
+        (
+            "testing",
+            "val.txt",
+            "testing: no PNG, JPEG, BMP or WebP image of those that val.txt lists",
+        ),
         (".", "none.txt", "none.txt: No such file or directory; expected one frame id a line"),
         (".", "training/image_2/000000.png", "000000.png: not UTF-8 text (byte 0)"),
     ],
@@ -121,6 +131,22 @@ def test_nothing_found_is_one_clear_line(folder, pattern, image_list, named):
     with pytest.raises(UserError) as caught:
         find_images(pattern, image_list)
     assert named in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_each_part_of_the_pattern_has_to_name_something(folder):
+    require_images("testing, training/image_2/*.png,")
+    with pytest.raises(UserError, match=r"^nowhere.png: nothing is there"):
+        require_images("testing,nowhere.png")
+    with pytest.raises(UserError, match=r"^val.txt: no PNG, JPEG, BMP or WebP image"):
+        require_images("val.txt,testing")
+    with pytest.raises(UserError, match="none.record: no such record file"):
+        require_images("testing,none.record")
+
+
+def test_images_of_kinds_that_are_not_read_are_known(folder):
+    for name in ("odd/a.TIF", "odd/b.gif", "odd/notes.md"):
+        (folder / name).touch()
+    assert [path.name for path in other_images("testing,odd")] == ["a.TIF", "b.gif"]
 
 
 def test_the_last_batch_is_filled_up(folder):
@@ -154,8 +180,8 @@ def test_a_file_that_is_no_image_is_named(folder, content):
         ["000000", "000001"],
         ["000002", ""],
     ]
-    assert unreadable == [f"{path}: not a readable PNG or JPEG image"]
-    with pytest.raises(UserError, match="bad.png: not a readable PNG or JPEG image"):
+    assert unreadable == [f"{path}: not a readable PNG, JPEG, BMP or WebP image"]
+    with pytest.raises(UserError, match="bad.png: not a readable PNG, JPEG, BMP or WebP image"):
         next(image_batches([path], CONFIG, 1))
 
 
