@@ -24,6 +24,8 @@ IS_JAX = keras.backend.backend() == "jax"
 if IS_JAX:
     import jax
 
+    from efficientdet import mesh
+
     # TensorFlow is needed for records alone: whoever imports it leaves this one the GPU.
     os.environ["KERAS_BACKEND"] = "jax"
     if "tensorflow" in sys.modules:
@@ -75,6 +77,7 @@ def compile_update(
     pure: Callable[[Tensors, Mapping], tuple[Tensors, Tensors]],
     read: Callable[[], Tensors],
     write: Callable[[Tensors], None],
+    micro_batches: int = 1,
 ) -> Callable[[Mapping[str, np.ndarray]], Tensors]:
     """Compiles `state, logs = pure(state, inputs)` around the stored state.
 
@@ -85,12 +88,17 @@ def compile_update(
     On TensorFlow nothing is written before the whole update is computed, so that a step that failed
     (out of memory) can be done again. On JAX the new state takes the memory of the old one, which a
     step that failed may leave deleted: `is_lost` tells.
+
+    Args:
+        micro_batches: into how many `cut` cuts the inputs inside it.
     """
+    if IS_JAX and mesh.is_used():
+        return mesh.compile_update(pure, read, write, micro_batches)
     if IS_JAX:
         compiled = jax.jit(pure, donate_argnums=0)
 
         def update(inputs: Mapping[str, np.ndarray]) -> Tensors:
-            state, logs = compiled(read(), {key: _shard(x) for key, x in inputs.items()})
+            state, logs = compiled(read(), dict(inputs))
             write(state)
             return logs
 
@@ -209,40 +217,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ in _RUNTIME_ERRORS and any(sign in text for sign in _OUT_OF_MEMORY)
 
 
-def use_all_devices() -> int:
-    """Spreads every batch over all devices; call it before a model is built. Returns their number.
-
-    The step stays the same: XLA cuts it up, losses are normalised and gradients added over all
-    devices, and BatchNorm sees the whole micro-batch.
+def use_all_devices() -> None:
+    """Spreads every step over all devices, see `mesh`; call it before a step is compiled.
 
     Raises:
         UsageError: several GPUs, but the backend is TensorFlow, of which one is used.
     """
-    if not IS_JAX:
-        if len(tf.config.list_physical_devices("GPU")) > 1:
-            raise UsageError(
-                "--strategy=gpus: several GPUs work with the JAX backend: pip install "
-                '"jax[cuda12]", then KERAS_BACKEND=jax before the same command'
-            )
-        return 1
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
-    return len(jax.devices())
+    if IS_JAX:
+        mesh.use_all_devices()
+    elif len(tf.config.list_physical_devices("GPU")) > 1:
+        raise UsageError(
+            "--strategy=gpus: several GPUs work with the JAX backend: pip install "
+            '"jax[cuda12]", then KERAS_BACKEND=jax before the same command'
+        )
 
 
 def num_devices() -> int:
-    """Over how many devices a batch is spread, see `use_all_devices`; it is a multiple of them."""
-    distribution = keras.distribution.distribution()
-    return 1 if distribution is None else distribution.device_mesh.devices.size
+    """Over how many devices, of all processes, a micro-batch is spread: a multiple of them."""
+    return mesh.size() if IS_JAX else 1
 
 
-def _shard(array: np.ndarray) -> Any:
-    """The array cut along its first axis over the devices; scalars go to all of them."""
-    distribution = keras.distribution.distribution()
-    if distribution is None or np.ndim(array) == 0:
-        return array
-    mesh = distribution.device_mesh.backend_mesh
-    axes = jax.sharding.PartitionSpec(distribution.batch_dim_name)
-    return jax.device_put(array, jax.sharding.NamedSharding(mesh, axes))
+def rows_of_process(batch_size: int, micro_batches: int) -> np.ndarray | None:
+    """Which rows of each batch are for this process, see `mesh`; None: all, in their order."""
+    return mesh.rows_of_process(batch_size, micro_batches) if IS_JAX else None
+
+
+def cut(batch: Any, micro_batches: int) -> Any:
+    """[B, ...] -> [micro-batches, B / micro-batches, ...], inside a compiled update.
+
+    What lies together; over several devices each one's part of every micro-batch: see `mesh`.
+    """
+    rest, devices = batch.shape[1:], num_devices()
+    shape = (micro_batches, batch.shape[0] // micro_batches, *rest)
+    if devices > 1:
+        batch = ops.swapaxes(ops.reshape(batch, (devices, micro_batches, -1, *rest)), 0, 1)
+    return ops.reshape(batch, shape)
 
 
 def device() -> str:

@@ -40,14 +40,21 @@ def log_to_console() -> None:
 
 
 @contextmanager
-def without_native_stderr() -> Iterator[None]:
-    """Inside it, what C++ writes to stderr goes nowhere: libraries that chat and have no switch."""
+def without_native_stderr(*others: int) -> Iterator[None]:
+    """Inside it, what C++ writes to stderr goes nowhere: libraries that chat and have no switch.
+
+    Args:
+        others: streams of which the same is true; 1 is stdout.
+    """
+    sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(2)
+    kept = {stream: os.dup(stream) for stream in (2, *others)}
     try:
         with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+            for stream in kept:
+                os.dup2(nowhere.fileno(), stream)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        for stream, copy in kept.items():
+            os.dup2(copy, stream)
+            os.close(copy)

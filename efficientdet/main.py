@@ -29,7 +29,7 @@ from efficientdet.commands import runner  # isort: skip (says what is not instal
 from absl import flags
 
 from efficientdet import automl_names
-from efficientdet.commands import export_flags
+from efficientdet.commands import export_flags, process_flags
 from efficientdet.config import Config, parse_hparams
 from efficientdet.config_files import PROJECT
 from efficientdet.errors import UsageError
@@ -79,8 +79,9 @@ flags.DEFINE_multi_string(
     "to what stands before.",
 )  # fmt: skip
 flags.DEFINE_enum(
-    "strategy", "", ["", "None", "gpus", "tpu"], "gpus: all GPUs of this machine (JAX backend)."
-)
+    "strategy", "", ["", "None", "gpus", "tpu"],
+    "gpus: all GPUs of this machine (JAX backend); of several machines: --coordinator.",
+)  # fmt: skip
 flags.DEFINE_integer("tf_random_seed", None, "The hyper-parameter seed, under AutoML's name.")
 flags.DEFINE_integer(
     "grad_accum_steps", None, "Cut every batch into so many micro-batches.", lower_bound=1
@@ -124,6 +125,7 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("deterministic", False, "Bit-identical repetition, somewhat slower.")
 export_flags.define_flags()
+process_flags.define_flags()
 automl_names.define_flags()
 
 
@@ -133,17 +135,29 @@ def main() -> None:
     _check_files()
     # TensorFlow takes seconds to import: --help, bad flags and missing files should not.
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
-    from efficientdet import backend
+    from efficientdet import backend, processes
 
     if FLAGS.memory_limit_mb:
         backend.limit_memory(FLAGS.memory_limit_mb)
-    if FLAGS.strategy == "gpus":
-        backend.use_all_devices()
-        if not backend.has_gpu():
-            logger.warning("--strategy=gpus: no GPU is seen here, it computes on the CPU")
     if FLAGS.deterministic:
         backend.make_deterministic()
     computed = {"hparams": overrides, "eval_samples": FLAGS.eval_samples or None}
+    meeting = process_flags.chosen()
+    with processes.joined(meeting) as address:
+        if meeting:
+            from efficientdet import mesh
+
+            mesh.join(meeting, address)
+        elif FLAGS.strategy == "gpus":
+            backend.use_all_devices()
+        if (meeting or FLAGS.strategy == "gpus") and not backend.has_gpu():
+            flag = "coordinator" if meeting else "strategy=gpus"
+            logger.warning(f"--{flag}: no GPU is seen here, it computes on the CPU")
+        _work(computed)
+
+
+def _work(computed: dict) -> None:
+    """Evaluates or trains."""
     if FLAGS.mode == "eval":
         from efficientdet.inference import scoring
 
@@ -197,6 +211,7 @@ def _check_flags() -> dict:
     if FLAGS.ckpt and FLAGS.backbone_ckpt:
         raise UsageError("--ckpt and --backbone_ckpt exclude each other: the first has both")
     _batch_size()
+    process_flags.chosen()
     overrides = _overrides()
     Config.for_model(FLAGS.model_name or "efficientdet-d1").override(overrides)
     return overrides

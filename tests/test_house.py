@@ -15,7 +15,9 @@ PACKAGE = ROOT / "efficientdet"
 FLOORS = (
     ("wording",),
     ("errors", "atomic", "console", "signals", "tensorflow_device"),
-    ("automl_names", "config_files", "hparam", "hparam_text", "progress", "yaml_file"),
+    ("automl_names", "config_files", "hparam", "hparam_text", "links", "progress", "yaml_file"),
+    ("processes",),
+    ("mesh",),
     ("config", "backend"),
     ("dataset", "model"),
     ("synthetic", "evaluation", "input", "checkpoint"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from efficientdet import processes
 from efficientdet.checkpoint.identity import Identity, identify
 from efficientdet.config import Config, nearest
 from efficientdet.console import console, wrapped
@@ -134,20 +135,27 @@ class Validator:
         losses = [f"val_{name}" for name in loss_names(self._config)]
         return [*evaluate(self.truths, [], self.label_map).metrics, *losses]
 
-    def __call__(self, detector: Detector) -> Evaluated:
+    def __call__(self, detector: Detector) -> Evaluated | None:
         """Runs `detector` over everything and scores it.
 
         Losses are sums over all images divided by all positives + 1: they do not depend on how the
-        images were cut into batches.
+        images were cut into batches. Several processes share the images; all but the writer get
+        None.
         """
         detections: list[FrameDetections] = []
-        sums: dict[str, float] = {}
+        of_batches: list[dict[str, float]] = []
         pictures: list[np.ndarray] = []
         for batch, found, losses in detector.evaluate_each(self.batches()):
             detections += found
-            sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
+            of_batches.append(losses)
             for row, frame in enumerate(found[: STRIP_IMAGES - len(pictures)]):
                 pictures.append(self._picture(batch, row, frame))
+        detections, of_batches = _of_all_processes(detections, of_batches)
+        if not processes.is_writer():
+            return None
+        sums: dict[str, float] = {}
+        for losses in of_batches:
+            sums = {key: sums.get(key, 0.0) + value for key, value in losses.items()}
         with self._console.status("scoring the detections"):
             result = evaluate(self.truths, detections, self.label_map)
         normaliser = sums.pop("num_positives") + 1.0
@@ -217,10 +225,11 @@ class Validator:
         eval_report.write(folder / REPORT, result, images, subject)
 
     def batches(self) -> Iterator[Batch]:
-        """What `detect` takes, over all records."""
-        batches = islice(self._pipeline.batches(), self._num_batches)
-        batches = track(batches, "evaluating", self._num_batches)
-        for number, batch in enumerate(batches):
+        """What `detect` takes, over all records, or this process' share of them."""
+        first, end = processes.share_of(self._num_batches)
+        batches = islice(self._pipeline.batches(skip_batches=first), end - first)
+        batches = track(batches, "evaluating", end - first)
+        for number, batch in enumerate(batches, first):
             rows = number * len(batch["valid"]) + np.arange(len(batch["valid"]))
             batch |= {"valid": rows < len(self.truths)}
             if self._originals:
@@ -272,6 +281,10 @@ class EpochEvaluation:
             self.show_last()
         return replace(evaluated, checkpoint=identity)
 
+    def help(self, detector: Detector) -> None:
+        """Evaluates the share of a process that is not the writer."""
+        self._validator(detector)
+
     def show_last(self) -> None:
         """Prints the tables of the last evaluation, if there was one and they were not yet."""
         if self._unseen is not None:
@@ -289,6 +302,23 @@ class EpochEvaluation:
             with console.status("writing the evaluation's report"):
                 self._validator.write(evaluated, self._folder, checkpoint, history)
             yield
+
+
+def _of_all_processes(
+    detections: list[FrameDetections], of_batches: list[dict[str, float]]
+) -> tuple[list[FrameDetections], list[dict[str, float]]]:
+    """In the writer what all processes found, in the order of the records; elsewhere nothing."""
+    if processes.count() == 1:
+        return detections, of_batches
+    plain = [
+        [one.source_id, one.boxes.tolist(), one.scores.tolist(), one.classes.tolist()]
+        for one in detections
+    ]
+    shares = processes.collect([plain, of_batches]) or []
+    return (
+        [FrameDetections(*one) for frames, _ in shares for one in frames],
+        [losses for _, batches in shares for losses in batches],
+    )
 
 
 def check_metric(name: str, known: Sequence[str]) -> None:

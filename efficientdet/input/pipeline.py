@@ -88,6 +88,8 @@ class InputPipeline:
         examples_per_epoch: images in an epoch of `config.num_epochs`, by which mosaic closes; None
             means all records once. A pass of the pipeline is longer where frames are repeated. Of
             an evaluation: the first so many records, and no other is read.
+        rows: which of each batch's samples are made, in this order; None: all. Several processes
+            share one batch so, and no sample depends on how many there are.
         image_dtype: float32; the half precision in which the network computes, to which it would
             round them anyway; or uint8, a quarter of the bytes, for up to half a grey level.
 
@@ -106,9 +108,11 @@ class InputPipeline:
         max_instances: int,
         seed: int = 0,
         examples_per_epoch: int | None = None,
+        rows: np.ndarray | None = None,
         image_dtype: str = "float32",
     ):
         self._image_dtype = image_dtype
+        self._rows = np.arange(batch_size) if rows is None else rows
         self.index = RecordIndex(files)
         self._config, self._training, self._seed = config, training, seed
         self._batch_size, self._num_classes = batch_size, num_classes
@@ -140,14 +144,15 @@ class InputPipeline:
 
     def dataset(self, *, epoch: int = 0, skip_batches: int = 0) -> tf.data.Dataset:
         """The batches of an epoch from `skip_batches` on, in a fixed order."""
-        first = skip_batches * self._batch_size
-        plan = tuple(column[first:] for column in self._plan(epoch))
+        batches = (np.arange(skip_batches, len(self)) * self._batch_size)[:, np.newaxis]
+        made = (batches + self._rows).ravel()
+        plan = tuple(column[made] for column in self._plan(epoch))
         options = tf.data.Options()
         options.deterministic = True
         return (
             tf.data.Dataset.from_tensor_slices(plan)
             .map(self._example, tf.data.AUTOTUNE)
-            .batch(self._batch_size, drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
+            .batch(len(self._rows), drop_remainder=True, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(_PREFETCH)
             .with_options(options)
         )

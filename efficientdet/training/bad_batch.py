@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from efficientdet import processes
 from efficientdet.atomic import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -14,8 +15,15 @@ logger = logging.getLogger(__name__)
 def keep(
     folder: Path, step: int, batch: Mapping[str, np.ndarray], logs: Mapping[str, float]
 ) -> None:
-    """Writes the batch to `bad_batches/` and says so, with the names of its images."""
+    """Writes the batch to `bad_batches/` and says so, with the names of its images.
+
+    Of several processes the writer does, with its own share of the images and the names of all.
+    """
     ids = [i.decode() if isinstance(i, bytes) else str(i) for i in batch["source_id"]]
+    shares = processes.collect(ids)
+    if shares is None:
+        return
+    ids = [one for share in shares for one in share]
     path = folder / "bad_batches" / f"step-{step}.npz"
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{name: _plain(array) for name, array in batch.items()})

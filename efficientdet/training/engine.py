@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from efficientdet import backend
+from efficientdet import backend, processes
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.detector import Detector
@@ -210,6 +210,12 @@ class TrainingEngine:
                 "(`python -m efficientdet.commands.memory` prints what fits)"
             )
         changes, line = fallback
+        if processes.count() > 1:  # the others are within the step, and cannot be called back
+            said = ",".join(f"{name}={value}" for name, value in changes.items())
+            raise UserError(
+                "out of memory, and several processes do not make room by themselves: add "
+                f"--hparams={said} to the command of each; it goes on from the newest checkpoint"
+            )
         logger.info(f"out of memory: {line}; the step is done again")
         is_lost = is_lost or backend.is_lost(self.state.read())
         arrays = {} if is_lost else self.state.arrays()

@@ -44,12 +44,15 @@ def next_fallback(config: Config, batch_size: int) -> tuple[dict[str, Any], str]
         return {"mixed_precision": True}, "mixed_precision=True"
     if not config.grad_checkpoint:
         return {"grad_checkpoint": True}, "grad_checkpoint=True (activations are computed twice)"
+    devices = backend.num_devices()
     micro = batch_size // config.grad_accum_steps
-    if micro == 1:
+    if micro <= devices:
         return None
-    # The next larger divisor of the batch: every micro-batch has the same size.
+    # The next larger divisor of the batch: every micro-batch has the same size, on every device.
     steps = next(
-        k for k in range(config.grad_accum_steps + 1, batch_size + 1) if not batch_size % k
+        k
+        for k in range(config.grad_accum_steps + 1, batch_size + 1)
+        if not batch_size % (k * devices)
     )
     return {"grad_accum_steps": steps}, (
         f"grad_accum_steps={steps}: micro-batches of {batch_size // steps}, "

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from efficientdet import processes
 from efficientdet.errors import Stopped
 from efficientdet.signals import ENDING, drop_lost_terminal
 
@@ -30,6 +31,12 @@ class Interrupt:
         self, kind: type | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._restore()
+
+    def came_to_any(self) -> bool:
+        """Whether a signal came, to this process or to another one of the training."""
+        if number := processes.most(self.received or 0):
+            self.received = signal.Signals(number)
+        return number > 0
 
     def stop_if_received(self) -> None:
         """Call it when everything is saved.

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from efficientdet.config import Config
+from efficientdet.console import console
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.errors import UserError
 from efficientdet.input.pipeline import to_pixels
@@ -84,6 +85,15 @@ def check_disk(model: keras.Model, model_dir: Path, *, keep: int) -> None:
             f"{model_dir}: {free / 2**20:.0f} MB free, the checkpoints need "
             f"{needed / 2**20:.0f} MB; free some, or lower --keep_checkpoints"
         )
+
+
+def draw_first(
+    batches: Iterable[Mapping[str, np.ndarray]], path: Path, *, config: Config, label_map: LabelMap
+) -> None:
+    """`draw_batch` of the first of `batches`; without one, the trainer says so."""
+    with console.status(f"drawing the first batch: {path.name}"):
+        for first in islice(batches, 1):
+            draw_batch(first, path, config=config, label_map=label_map)
 
 
 def draw_batch(

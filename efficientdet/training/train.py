@@ -1,17 +1,18 @@
 """Puts a training run together: records, configuration, weights, loop."""
 
+import dataclasses
 import logging
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import keras
 import numpy as np
 from rich.table import Table
 
-from efficientdet import backend
+from efficientdet import backend, processes
 from efficientdet.checkpoint.report import REPORT_FILE, read_restored_names
 from efficientdet.checkpoint.restore import restore
 from efficientdet.checkpoint.stored import require
@@ -32,7 +33,7 @@ from efficientdet.run.directory import RunDirectory
 from efficientdet.run.lock import training_alone
 from efficientdet.run.metrics_log import MetricsLog
 from efficientdet.run.scoreboard import Scoreboard
-from efficientdet.training import preflight
+from efficientdet.training import preflight, together
 from efficientdet.training.ema import slow_statistics
 from efficientdet.training.engine import TrainingEngine
 from efficientdet.training.fallback import decide_batch_norm
@@ -44,6 +45,8 @@ from efficientdet.wording import counted, duration
 logger = logging.getLogger(__name__)
 
 DEFAULT_BATCH = 64  # AutoML's
+# The folder of the run, for processes that are not its writer: nothing is there, nor can be.
+NOWHERE = f"{os.devnull}/model_dir"
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,19 @@ class OpenedRun:
 
 def train(options: TrainOptions) -> None:
     """Trains, and evaluates after each epoch if there are validation records; resumes if it can."""
+    together.agree_on_command(options)
+    if not processes.is_writer():
+        help_to_train(options)
+        return
     directory = RunDirectory(options.model_dir)
     with training_alone(directory.path):
         directory.remove_stale()
         run = open_run(options)
         trainer = build_trainer(options, run)
         files = {"train": run.records.files, "val": run.validation.files if run.validation else []}
-        with journal.start(directory.path, files):
+        with journal.start(directory.path, files), processes.blamed():
             trainer.fit()
+    processes.part()
     if best := Scoreboard(run.checkpoints, run.config.best_metric).best_line():
         logger.info(best)
     progress = trainer.progress
@@ -83,6 +91,17 @@ def train(options: TrainOptions) -> None:
         f"done: {counted(progress.step, 'step')}, {duration(progress.seconds)} of training; "
         f"checkpoints and metrics in {directory.path}"
     )
+
+
+def help_to_train(options: TrainOptions) -> None:
+    """The part of a process that is not the writer: it computes, and writes nothing.
+
+    Weights, and where to go on, are what the writer read.
+    """
+    options = dataclasses.replace(options, model_dir=NOWHERE, ckpt=None, backbone_ckpt=None)
+    with processes.blamed():
+        build_trainer(options, open_run(options)).fit()
+    processes.part()
 
 
 def open_run(options: TrainOptions) -> OpenedRun:
@@ -93,25 +112,22 @@ def open_run(options: TrainOptions) -> OpenedRun:
     """
     directory = RunDirectory(options.model_dir)
     records, validation, label_map = _open_records(options, directory)
-    config = directory.config(
-        options.model_name, options.hparams, label_map, options.initial_weights
-    )
+    together.agree_on_records(records, validation)
+    config = _config(options, directory, label_map)
     config.check_classes()
     checkpoints = CheckpointManager(directory.path, keep=options.keep_checkpoints)
-    batch_size = _known_batch(options.train_batch_size, checkpoints)
+    batch_size, is_resumed, loaded = processes.from_writer(
+        lambda: _what_is_there(options, directory, checkpoints)
+    )
     if batch_size and batch_size % config.grad_accum_steps:
         raise UsageError(
             f"grad_accum_steps={config.grad_accum_steps} does not divide the batch of {batch_size}"
         )
-    is_resumed = bool(checkpoints.steps())
     if options.initial_weights and not is_resumed:
         require(options.initial_weights, config.backbone_name if options.backbone_ckpt else None)
-    unit = math.lcm(config.grad_accum_steps, backend.num_devices())
+    unit = config.grad_accum_steps * backend.num_devices()
     _check_batch(batch_size or unit, records, config)
     if batch_size or not is_resumed:  # auto: likely a small card, and if resumed the same again
-        loaded = options.initial_weights is not None
-        if is_resumed:
-            loaded = read_restored_names(directory.path) is not None
         config = decide_batch_norm(config, batch_size or 1, loaded=loaded)
     if is_resumed:
         record_prints.tell_changes(directory.path, {"train": records, "val": validation})
@@ -156,27 +172,31 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
         max_seconds=math.inf if minutes is None else 60 * minutes,
     )
     batches = _training_batches(records, config, batch_size, examples)
-    if not options.skip_preflight:
+    if not options.skip_preflight and processes.is_writer():
         preflight.check_disk(engine.model, folder, keep=options.keep_checkpoints)
-        with console.status("drawing the first batch: preflight.png"):
-            for first in islice(batches(0, 0), 1):  # without one, the trainer says so
-                preflight.draw_batch(
-                    first, folder / "preflight.png", config=config, label_map=run.label_map
-                )
+        preflight.draw_first(
+            batches(0, 0), folder / "preflight.png", config=config, label_map=run.label_map
+        )
     hparams = flatten(config.to_dict()) | {"train_batch_size": batch_size}
     hparams["ckpt"] = options.initial_weights
-    callbacks = [ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl"))]
+    callbacks = [
+        ProgressBar(), MetricsFile(MetricsLog(folder / "metrics.jsonl")),
+        TensorBoard(folder, hparams), ResultsFiles(folder),
+    ]  # fmt: skip
     trainer = Trainer(
         engine,
         plan,
         run.checkpoints,
         batches=batches,
         evaluate=run.evaluation,
-        callbacks=[*callbacks, TensorBoard(folder, hparams), ResultsFiles(folder)],
+        callbacks=callbacks if processes.is_writer() else [],
     )
-    _resume_or_load(trainer, options, run)
-    run.directory.write(config, run.label_map)  # now it is a run: all that could be refused was
-    record_prints.write(folder, {"train": records, "val": run.validation})
+    restored = processes.from_writer(lambda: _resume_or_load(trainer, options, run))
+    engine.started_from(restored and frozenset(restored))
+    trainer.progress = together.follow_writer(engine.state, trainer.progress)
+    if processes.is_writer():  # now it is a run: all that could be refused was
+        run.directory.write(config, run.label_map)
+        record_prints.write(folder, {"train": records, "val": run.validation})
     logger.info(_headline(engine, plan, records))
     if minutes is not None:
         logger.info(_time_and_rate(config, minutes))
@@ -186,6 +206,15 @@ def build_trainer(options: TrainOptions, run: OpenedRun) -> Trainer:
             logger.info(slow)
     console.print(_freeze_table(engine.freeze_report))
     return trainer
+
+
+def _config(options: TrainOptions, directory: RunDirectory, label_map: LabelMap) -> Config:
+    """The run's, as the writer reads it."""
+    known = (options.model_name, options.hparams, label_map, options.initial_weights)
+    if processes.count() == 1:
+        return directory.config(*known)
+    values = processes.from_writer(lambda: directory.config(*known).to_dict())
+    return Config.for_model(values["name"]).override(values)
 
 
 def _write_down(changed: Config, run: OpenedRun) -> None:
@@ -215,17 +244,21 @@ def _open_records(
     return records, validation, label_map
 
 
-def _resume_or_load(trainer: Trainer, options: TrainOptions, run: OpenedRun) -> None:
-    """Brings the engine to the run's newest checkpoint, else to the weights to start from."""
+def _resume_or_load(trainer: Trainer, options: TrainOptions, run: OpenedRun) -> list[str] | None:
+    """Brings the engine to the run's newest checkpoint, else to the weights to start from.
+
+    Returns the names of the variables that the run began with; None: it began at random.
+    """
     engine, folder, ckpt = trainer.engine, run.directory.path, options.initial_weights
     with console.status("looking for a checkpoint to go on from"):
         resumed = trainer.resume()
     if resumed:
-        engine.started_from(read_restored_names(folder))
+        restored = read_restored_names(folder)
         if ckpt:
             logger.info(f"{ckpt} is not read again: the run is past its start")
         logger.info(f"going on at step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
-    elif ckpt:
+        return restored and sorted(restored)
+    if ckpt:
         report = restore(
             engine.model,
             ckpt,
@@ -237,11 +270,23 @@ def _resume_or_load(trainer: Trainer, options: TrainOptions, run: OpenedRun) -> 
             allow_partial=options.allow_partial_ckpt,
         )
         engine.state.reset_shadows()  # the averages begin with the loaded weights
-        engine.started_from(report.restored_names)
         console.print(report.table())
         report.write(folder)
-    else:
-        (folder / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
+        return sorted(report.restored_names)
+    (folder / REPORT_FILE).unlink(missing_ok=True)  # of a run that is gone
+    return None
+
+
+def _what_is_there(
+    options: TrainOptions, directory: RunDirectory, checkpoints: CheckpointManager
+) -> tuple[int | None, bool, bool]:
+    """The batch, see `_known_batch`; is there a checkpoint; did the run begin with weights."""
+    batch_size = _known_batch(options.train_batch_size, checkpoints)
+    is_resumed = bool(checkpoints.steps())
+    loaded = options.initial_weights is not None
+    if is_resumed and batch_size:
+        loaded = read_restored_names(directory.path) is not None
+    return batch_size, is_resumed, loaded
 
 
 def _known_batch(asked: int | Literal["auto"] | None, checkpoints: CheckpointManager) -> int | None:
@@ -271,9 +316,13 @@ def _known_batch(asked: int | Literal["auto"] | None, checkpoints: CheckpointMan
 
 def _check_batch(batch_size: int, records: RecordSet, config: Config) -> None:
     """Raises UsageError if no update could be made of so many images."""
-    devices = backend.num_devices()
-    if batch_size % devices:
-        raise UsageError(f"--train_batch_size={batch_size} is no multiple of {devices} GPUs")
+    devices, steps = backend.num_devices(), config.grad_accum_steps
+    if batch_size % (devices * steps):
+        gpus = f"{devices} {'GPUs' if backend.has_gpu() else 'devices'}"
+        if (count := processes.count()) > 1:
+            gpus += f" (of {count} processes)"
+        micro = f" x {steps} micro-batches" if steps > 1 else ""
+        raise UsageError(f"--train_batch_size={batch_size} is no multiple of {gpus}{micro}")
     # Frames that are repeated make a pass longer than the records.
     if batch_size > records.num_examples and not config.repeat_threshold:
         raise UsageError(
@@ -297,6 +346,7 @@ def _training_batches(
         max_instances=_instances(records, config),
         seed=config.seed,
         examples_per_epoch=examples_per_epoch,
+        rows=backend.rows_of_process(batch_size, config.grad_accum_steps),
         # Half precision is what the network makes of them first of all.
         image_dtype="uint8" if config.uint8_images else keras.config.dtype_policy().compute_dtype,
     )

@@ -50,7 +50,9 @@ class TrainStep:
         self._masks, self._lr_scales = masks, lr_scales
         self._anchors = Anchors(config).boxes
         self._dynamic_scale = keras.config.dtype_policy().compute_dtype == "float16"
-        self._update = backend.compile_update(self._pure, state.read, state.write)
+        self._update = backend.compile_update(
+            self._pure, state.read, state.write, config.grad_accum_steps
+        )
         self.log_names = (*losses.loss_names(config), *LOG_NAMES)
 
     def __call__(self, batch: Mapping[str, np.ndarray], *, step: int, learning_rate: float) -> Any:
@@ -107,9 +109,7 @@ class TrainStep:
         """Gradients of det_loss, new BN statistics and losses, summed over the micro-batches."""
         steps = self._config.grad_accum_steps
         scale = self._loss_scale(state)
-        micro = [
-            ops.reshape(x, (steps, x.shape[0] // steps, *x.shape[1:])) for x in (images, *assigned)
-        ]
+        micro = [backend.cut(x, steps) for x in (images, *assigned)]
 
         def loss_fn(trainables: list, statistics: list, images: Any, assigned: targets.Targets):
             outputs, statistics = self._model.stateless_call(

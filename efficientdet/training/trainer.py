@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientdet import processes
 from efficientdet.config import Config
 from efficientdet.errors import UserError
 from efficientdet.inference.validation import EpochEvaluation
@@ -20,6 +21,7 @@ from efficientdet.training import bad_batch
 from efficientdet.training.engine import StateLost, TrainingEngine
 from efficientdet.training.interrupt import Interrupt
 from efficientdet.training.schedules import learning_rate
+from efficientdet.training.together import follow_writer
 from efficientdet.training.train_state import EMA
 from efficientdet.wording import counted
 
@@ -153,10 +155,10 @@ class Trainer:
                 callback.close()
 
     def _finished(self, interrupt: Interrupt) -> bool:
-        if self._evaluation_is_due():
+        if processes.from_writer(self._evaluation_is_due):
             with interrupt.at_once():  # all is saved; the next start evaluates again
                 self._run_evaluation()
-        if self._should_stop_early():
+        if processes.from_writer(self._should_stop_early):
             logger.info(
                 f"no better {self.plan.best_metric} in "
                 f"{counted(self.config.early_stopping_epochs, 'evaluation')}: stopping early"
@@ -183,7 +185,7 @@ class Trainer:
         while self.progress.step_in_epoch < plan.steps_per_epoch:
             try:
                 self._step(batches)
-                asked = interrupt.received is not None
+                asked = interrupt.came_to_any()
                 if asked or self._is_at_a_stop():
                     self._settle()
             except StateLost:
@@ -195,6 +197,7 @@ class Trainer:
                 batches = self._stream()
             if asked:
                 self._save()
+                processes.part()
                 interrupt.stop_if_received()
             if self._is_out_of_time():
                 self._end_epoch()
@@ -248,6 +251,8 @@ class Trainer:
         if now - start > AT_ONCE:  # the device was busy while the host waited for input
             self._waited = 0.0
         seconds, share = (now - self._since) / count, self._waited / (now - self._since)
+        # Limit of time and guard against NaN: what the writer sees, all go by.
+        rows, seconds = processes.from_writer(lambda: (rows, seconds))
         self._since, self._waited = now, 0.0
         for one, logs in zip(done, rows, strict=True):
             self._count_time(seconds, one.step)
@@ -329,6 +334,8 @@ class Trainer:
             self.progress.data_examples = 0
 
     def _save(self) -> None:
+        if not processes.is_writer():
+            return
         self.progress.batch_size = self.plan.batch_size
         self.progress.max_seconds = self.plan.max_seconds
         self._checkpoints.save(self.engine.state.arrays(), self.progress)
@@ -343,9 +350,11 @@ class Trainer:
                 f"learning rate halved each time. Look at {self._checkpoints.folder}/bad_batches "
                 "and run inspect_tfrecord.py on the records; then try a lower learning_rate"
             )
-        self.resume()
+        if processes.is_writer():
+            self.resume()
+        progress = follow_writer(self.engine.state, self.progress)
         self.progress = dataclasses.replace(
-            self.progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0, seconds=seconds
+            progress, rollbacks=rollbacks, lr_factor=factor, bad_streak=0, seconds=seconds
         )
         self._save()
         logger.info(
@@ -369,6 +378,9 @@ class Trainer:
 
     def _run_evaluation(self) -> None:
         engine, prefix = self.engine, self._checkpoints.prefix(self.progress.step)
+        if not processes.is_writer():
+            self._evaluate.help(engine.detector())
+            return
         evaluated = self._evaluate(engine.detector(), prefix)
         with self._evaluate.written(evaluated):
             # Archived before it is logged: a crash in between repeats both.

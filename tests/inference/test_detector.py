@@ -1,5 +1,7 @@
 """The detector in evaluation: part-filled batches, and memory that runs out."""
 
+from types import SimpleNamespace
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 from rich.console import Console
 
-from efficientdet import backend
+from efficientdet import backend, processes
 from efficientdet.config import Config
 from efficientdet.dataset.example import Annotation, make_example
 from efficientdet.dataset.image import ImageHeader
@@ -74,6 +76,23 @@ def test_losses_do_not_depend_on_the_batch(records, detector):
     )
     assert each.keys() == {"val_det_loss", "val_cls_loss", "val_box_loss", "val_box_iou_loss"}
     assert filled == pytest.approx(each, rel=1e-4)
+
+
+def test_processes_share_the_images_and_score_as_one(records, detector, monkeypatch):
+    """Of five frames in three batches the first has two batches: to the bit, in the same order."""
+    expected = validator(records, 2, num_images=5)(detector)
+    told: list[bytes] = []
+    helper = SimpleNamespace(number=1, count=2, collect=told.append)
+    writer = SimpleNamespace(number=0, count=2, collect=lambda payload: [payload, *told])
+    for company in (helper, writer):
+        monkeypatch.setattr(processes, "_company", company)
+        found = validator(records, 2, num_images=5)(detector)
+        assert (found is None) == (company is helper)
+    assert found.metrics == pytest.approx(expected.metrics, rel=0, abs=0, nan_ok=True)
+    for one, other in zip(found.detections, expected.detections, strict=True):
+        assert one.source_id == other.source_id
+        for name in ("boxes", "scores", "classes"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_every_metric_is_known_before_the_first_evaluation(records, detector):

@@ -66,7 +66,7 @@ def record(tmp_path_factory) -> Path:
 
 def pipeline(
     files, training=True, batch_size=2, num_classes=3, max_instances=6, seed=1,
-    examples_per_epoch=None, image_dtype="float32", **values,
+    examples_per_epoch=None, image_dtype="float32", rows=None, **values,
 ):  # fmt: skip
     files = [files] if isinstance(files, Path) else files
     return InputPipeline(
@@ -79,6 +79,7 @@ def pipeline(
         seed=seed,
         examples_per_epoch=examples_per_epoch,
         image_dtype=image_dtype,
+        rows=rows,
     )
 
 
@@ -186,6 +187,15 @@ def test_a_new_pipeline_gives_the_same_batches(record, augmented):
     assert_same(
         list(augmented.batches(epoch=2)), list(pipeline(record, **EVERYTHING).batches(epoch=2))
     )
+
+
+def test_processes_share_a_batch_and_no_sample_depends_on_it(record, augmented):
+    """Each makes some rows of every batch, also after a resume, with what chance gave them."""
+    whole = list(augmented.batches(epoch=2, skip_batches=1))
+    for rows in ([1], [1, 0]):
+        part = pipeline(record, rows=np.array(rows), **EVERYTHING)
+        expected = [{key: values[rows] for key, values in batch.items()} for batch in whole]
+        assert_same(expected, list(part.batches(epoch=2, skip_batches=1)))
 
 
 def test_another_seed_gives_other_batches(record):

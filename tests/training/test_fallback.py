@@ -50,6 +50,15 @@ def test_every_micro_batch_is_of_one_size_and_smaller_than_before(batch_size: in
     assert steps == sorted(set(steps)) and steps[-1] == batch_size
 
 
+def test_on_several_devices_each_has_its_part_of_every_micro_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "num_devices", lambda: 2)
+    assert climb(Config(grad_checkpoint=True), 12) == [
+        {"grad_accum_steps": steps} for steps in (2, 3, 6)
+    ]
+
+
 def test_every_fallback_says_what_it_does() -> None:
     config = Config(grad_checkpoint=True, grad_accum_steps=2)
     assert next_fallback(config, 8)[1] == (

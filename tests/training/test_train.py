@@ -63,7 +63,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     return calls
 
 
-@pytest.mark.parametrize(("devices", "multiple"), [(1, 8), (2, 8), (3, 24)])
+@pytest.mark.parametrize(("devices", "multiple"), [(1, 8), (2, 16), (3, 24)])
 def test_an_automatic_batch_has_equal_shares(
     tmp_path: Path, asked: list[dict], monkeypatch: pytest.MonkeyPatch, devices: int, multiple: int
 ) -> None:
@@ -98,8 +98,10 @@ def test_a_batch_that_cannot_be_is_noticed_before_the_model_is_built(
     with pytest.raises(Built):  # frames are repeated: a pass is longer
         _train(tmp_path, 7, "auto", repeat_threshold=0.5)
     monkeypatch.setattr("efficientdet.backend.num_devices", lambda: 3)
-    with pytest.raises(UsageError, match="train_batch_size=8 is no multiple of 3 GPUs"):
+    with pytest.raises(UsageError, match="=8 is no multiple of 3 GPUs x 8 micro-batches"):
         _train(tmp_path, 100, 8)
+    with pytest.raises(UsageError, match="=8 is no multiple of 3 GPUs$"):
+        _train(tmp_path, 100, 8, grad_accum_steps=1)
 
 
 def test_a_second_training_on_the_folder_is_refused_before_anything_is_read(
@@ -179,15 +181,10 @@ def test_a_resumed_run_knows_whether_it_started_from_weights(tmp_path: Path, res
     """The report beside its config says so; that of a run that is gone says nothing."""
     report = RestoreReport("x", [Outcome("a/kernel", 1, "restored", complete=True)], [], 0)
     report.write(tmp_path)
-    names: list[set[str]] = []
-    trainer = SimpleNamespace(
-        engine=SimpleNamespace(started_from=names.append),
-        resume=lambda: resumes,
-        progress=Progress(step=5),
-    )
+    trainer = SimpleNamespace(engine=None, resume=lambda: resumes, progress=Progress(step=5))
     run = SimpleNamespace(directory=RunDirectory(tmp_path), label_map=LabelMap.kitti())
-    train._resume_or_load(trainer, TrainOptions(str(tmp_path), "a.record"), run)
-    assert names == ([{"a/kernel"}] if resumes else [])
+    names = train._resume_or_load(trainer, TrainOptions(str(tmp_path), "a.record"), run)
+    assert names == (["a/kernel"] if resumes else None)
     assert (tmp_path / REPORT_FILE).exists() == resumes
 
 

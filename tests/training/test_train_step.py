@@ -153,6 +153,21 @@ def test_out_of_memory_takes_the_ladder_and_does_the_step(
     )
 
 
+def test_one_of_several_processes_says_what_would_make_room(
+    monkeypatch: pytest.MonkeyPatch, whole: TrainingEngine
+) -> None:
+    """The others are within the step and cannot be called back."""
+
+    def out_of_memory(*args, **kwargs):
+        raise MemoryError("injected")
+
+    monkeypatch.setattr("efficientdet.processes.count", lambda: 2)
+    monkeypatch.setattr("efficientdet.backend.has_gpu", lambda: False)
+    monkeypatch.setattr(whole, "step", out_of_memory)
+    with pytest.raises(UserError, match="add --hparams=grad_checkpoint=True to the command of"):
+        whole.dispatch(_batch(0), step=0, learning_rate=0.0)
+
+
 @pytest.mark.parametrize(("loaded", "frozen"), [(True, False), (False, None)])
 def test_every_fallback_decides_about_batch_norm_again(
     loaded: bool, frozen: bool | None, monkeypatch: pytest.MonkeyPatch, said: list[str]
