@@ -17,9 +17,6 @@ from efficientdet.errors import UsageError
 # How CUDA, cuDNN and XLA say it, where it is not an error of its own.
 _RUNTIME_ERRORS = ("XlaRuntimeError", "JaxRuntimeError", "InternalError", "UnknownError")
 _OUT_OF_MEMORY = ("resource exhausted", "out of memory", "alloc failed", "failed to allocate")
-# As wide as a depthwise kernel may be for oneDNN's fast gradient of it.
-ONEDNN_COLUMNS = 3
-
 Tensors = Any  # a nest of tensors
 IS_JAX = keras.backend.backend() == "jax"
 
@@ -179,64 +176,6 @@ def batch_norm(
         unbiased = variance * count / ops.maximum(count - 1, 1)
     y = (x32 - mean) * (scale * ops.rsqrt(variance + epsilon)) + offset
     return ops.cast(y, x.dtype), mean, unbiased
-
-
-def depthwise_conv(x: Any, kernel: Any, stride: int) -> Any:
-    """[B, H, W, C] by a kernel [k, k, C, 1], padded to [B, ceil(H / stride), ceil(W / stride), C].
-
-    oneDNN, TensorFlow's library on a CPU, computes the kernel's gradient well up to 3 columns; for
-    more it takes a convolution of 16 channels each, at three to five times the time. So the columns
-    of a wider kernel get theirs in groups of 3.
-    """
-    if uses_xla() or kernel.shape[1] <= ONEDNN_COLUMNS:
-        return ops.depthwise_conv(x, kernel, stride, "same")
-
-    @tf.custom_gradient
-    def convolve(x: Any, kernel: Any) -> tuple[Any, Callable]:
-        strides = [1, stride, stride, 1]
-
-        def gradient(dy: Any) -> tuple[Any, Any]:
-            dx = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
-                input_sizes=tf.shape(x),
-                filter=kernel,
-                out_backprop=dy,
-                strides=strides,
-                padding="SAME",
-            )
-            return dx, _kernel_gradient(x, dy, kernel.shape, stride)
-
-        return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
-
-    return convolve(x, tf.convert_to_tensor(kernel))
-
-
-def _kernel_gradient(x: Any, dy: Any, shape: tuple[int, ...], stride: int) -> Any:
-    """The gradient of a depthwise kernel of this shape, ONEDNN_COLUMNS columns at a time."""
-    size, (height, width), (_, columns) = shape[0], x.shape[1:3], dy.shape[1:3]
-    rows_before, rows_after = _same_padding(height, size, stride)
-    before, _ = _same_padding(width, shape[1], stride)
-    parts = []
-    for first in range(0, shape[1], ONEDNN_COLUMNS):
-        group = min(ONEDNN_COLUMNS, shape[1] - first)
-        start = first - before  # the columns of x that these columns of the kernel meet
-        end = start + (columns - 1) * stride + group
-        padding = [(0, 0), (rows_before, rows_after), (max(-start, 0), max(end - width, 0)), (0, 0)]
-        parts.append(
-            tf.raw_ops.DepthwiseConv2dNativeBackpropFilter(
-                input=tf.pad(x[:, :, max(start, 0) : end], padding),
-                filter_sizes=[size, group, *shape[2:]],
-                out_backprop=dy,
-                strides=[1, stride, stride, 1],
-                padding="VALID",
-            )
-        )
-    return tf.concat(parts, axis=1)
-
-
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after an axis, as TensorFlow's padding `SAME` has them."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 def has_gpu() -> bool:

@@ -16,6 +16,7 @@ FLOORS = (
     ("errors", "atomic", "console", "signals", "tensorflow_device", "wording"),
     ("automl_names", "config_files", "hparam", "hparam_text", "progress", "yaml_file"),
     ("config", "backend"),
+    ("cpu_kernels",),
     ("dataset", "model"),
     ("synthetic", "evaluation", "input", "checkpoint"),
     ("run", "visualize"),

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from efficientdet import backend
-from efficientdet.model.layers import BatchNormalization, DepthwiseConv2D, VarianceScaling
+from efficientdet.model.layers import BatchNormalization, VarianceScaling
 
 SHAPES = [(2, 3, 5, 4), (2, 1, 1, 4), (1, 1, 1, 4)]
 
@@ -133,23 +133,3 @@ def test_reproducible_and_different():
     np.testing.assert_array_equal(values[0], values[1])
     assert np.any(values[0][0] != values[0][1])
     assert np.any(values[0][0] != values[2][0])
-
-
-@pytest.mark.parametrize("shape", [(2, 8, 12, 3), (2, 7, 9, 3), (1, 2, 1, 3)])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [3, 5])
-def test_a_wide_depthwise_kernel_has_the_gradients_of_keras_own(size, stride, shape):
-    random = np.random.default_rng(0)
-    layer = DepthwiseConv2D(size, stride, padding="same", use_bias=False)
-    layer.build(shape)
-    x = tf.constant(random.normal(size=shape), tf.float32)
-
-    def value_and_gradients(training):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=training)
-            loss = tf.reduce_sum(tf.sin(y))
-        return y, *tape.gradient(loss, [x, layer.kernel.value])
-
-    for ours, keras_own in zip(value_and_gradients(True), value_and_gradients(False), strict=True):
-        np.testing.assert_allclose(ours, keras_own, rtol=1e-5, atol=1e-5)
