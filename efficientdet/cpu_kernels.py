@@ -52,8 +52,8 @@ def depthwise_conv(x: Any, kernel: Any, stride: int) -> Any:
 def add_bias(x: Any, bias: Any) -> Any:
     """[B, H, W, C] + [C].
 
-    TensorFlow computes the gradients of a bias and of the convolution before it in one, where
-    oneDNN takes three times as long for a number of channels that is not a multiple of 16.
+    TensorFlow has oneDNN compute the gradients of a bias and of the convolution before it in one,
+    which takes a third longer than both apart, and for 810 channels almost three times as long.
     """
     if backend.uses_xla():
         return ops.add(x, bias)
