@@ -19,6 +19,7 @@ FLOORS = (
     ("processes",),
     ("mesh",),
     ("config", "backend"),
+    ("cpu_kernels",),
     ("dataset", "model"),
     ("synthetic", "evaluation", "input", "checkpoint"),
     ("run", "visualize"),

@@ -9,7 +9,12 @@ from keras import layers, ops
 
 from efficientdet.config import Config
 from efficientdet.model import remat
-from efficientdet.model.layers import ACTIVATIONS, BatchNormalization, VarianceScaling
+from efficientdet.model.layers import (
+    ACTIVATIONS,
+    BatchNormalization,
+    SeparableConv2D,
+    VarianceScaling,
+)
 
 Tensor = Any
 FUSION_EPSILON = 1e-4
@@ -186,7 +191,7 @@ class SeparableConvBN(layers.Layer):
     def __init__(self, filters: int, name: str):
         super().__init__(name=name)
         self.filters = filters
-        self.conv = layers.SeparableConv2D(
+        self.conv = SeparableConv2D(
             filters,
             3,
             padding="same",
@@ -203,7 +208,7 @@ class SeparableConvBN(layers.Layer):
 
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """[B, H, W, F] -> [B, H, W, F]."""
-        return self.bn(self.conv(inputs), training=training)
+        return self.bn(self.conv(inputs, training=training), training=training)
 
 
 def _glorot_uniform() -> VarianceScaling:

@@ -14,6 +14,7 @@ from efficientdet.model import remat
 from efficientdet.model.layers import (
     ACTIVATIONS,
     BatchNormalization,
+    DepthwiseConv2D,
     StochasticDepth,
     VarianceScaling,
 )
@@ -157,7 +158,7 @@ class MBConv(layers.Layer):
         if stage.expand > 1:
             self.expand = _conv(self.expanded, 1, next(convs))
             self.expand_bn = BatchNormalization(name=next(bns))
-        self.depthwise = layers.DepthwiseConv2D(
+        self.depthwise = DepthwiseConv2D(
             stage.kernel,
             stage.stride,
             padding="same",
@@ -189,7 +190,8 @@ class MBConv(layers.Layer):
         x = inputs
         if self.expand:
             x = self.activation(self.expand_bn(self.expand(x), training=training))
-        x = self.activation(self.depthwise_bn(self.depthwise(x), training=training))
+        x = self.depthwise(x, training=training)
+        x = self.activation(self.depthwise_bn(x, training=training))
         if self.se:
             x = self.se(x)
         x = self.project_bn(self.project(x), training=training)

@@ -14,6 +14,7 @@ from efficientdet.errors import UsageError
 from efficientdet.model.layers import (
     ACTIVATIONS,
     BatchNormalization,
+    SeparableConv2D,
     StochasticDepth,
     VarianceScaling,
 )
@@ -56,14 +57,14 @@ class Head(layers.Layer):
     def call(self, features: list[Tensor], training: bool = False) -> list[Tensor]:
         """[B, H_l, W_l, F] a level -> float32 [B, H_l, W_l, outputs] a level."""
         return [
-            self.predict(self._tower(feature, bns, training))
+            self.predict(self._tower(feature, bns, training), training=training)
             for feature, bns in zip(features, self.bns, strict=True)
         ]
 
     def _tower(self, x: Tensor, bns: list[BatchNormalization], training: bool) -> Tensor:
         for index, (conv, bn) in enumerate(zip(self.convs, bns, strict=True)):
             skip = x
-            x = self.activation(bn(conv(x), training=training))
+            x = self.activation(bn(conv(x, training=training), training=training))
             if self.drop and index:
                 x = self.drop(x, training=training) + skip
         return x
@@ -90,8 +91,8 @@ def box_head(config: Config) -> Head:
 
 def _separable(
     filters: int, name: str, bias: Any = 0.0, dtype: str | None = None
-) -> layers.SeparableConv2D:
-    return layers.SeparableConv2D(
+) -> SeparableConv2D:
+    return SeparableConv2D(
         filters,
         3,
         padding="same",

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras import ops
 
+from efficientdet import cpu_kernels
 from efficientdet.config import Config
 from efficientdet.errors import UsageError
 from efficientdet.model.anchors import decode
@@ -108,13 +109,17 @@ def focal_loss(logits: Tensor, classes: Tensor, *, config: Config) -> Tensor:
     Returns:
         float32 [..., K]
     """
-    labels = ops.one_hot(classes, logits.shape[-1], dtype="float32")
-    alpha = labels * config.alpha + (1 - labels) * (1 - config.alpha)
-    # 1 - p_t is the probability of the other label; by its logarithm, it never underflows.
-    other = ops.binary_crossentropy(1 - labels, logits, from_logits=True)
-    smooth = labels * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
-    cross_entropy = ops.binary_crossentropy(smooth, logits, from_logits=True)
-    return alpha * ops.exp(-config.gamma * other) * cross_entropy
+
+    def loss(logits: Tensor, classes: Tensor) -> Tensor:
+        labels = ops.one_hot(classes, logits.shape[-1], dtype="float32")
+        alpha = labels * config.alpha + (1 - labels) * (1 - config.alpha)
+        # 1 - p_t is the probability of the other label; by its logarithm, it never underflows.
+        other = ops.binary_crossentropy(1 - labels, logits, from_logits=True)
+        smooth = labels * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+        cross_entropy = ops.binary_crossentropy(smooth, logits, from_logits=True)
+        return alpha * ops.exp(-config.gamma * other) * cross_entropy
+
+    return cpu_kernels.one_loop(loss, logits, classes)
 
 
 def huber_loss(codes: Tensor, targets: Tensor, delta: float) -> Tensor:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from efficientdet import cpu_kernels
 from efficientdet.checkpoint.bundle import write_bundle
 from efficientdet.checkpoint.report import read_restored_names
 from efficientdet.checkpoint.restore import restore
@@ -72,6 +73,16 @@ def test_micro_batches_give_the_update_of_the_whole_batch(
     engine = TrainingEngine(
         _config(is_training_bn=False, grad_accum_steps=4, grad_checkpoint=remat)
     )
+    for step in range(2):
+        engine.update(_batch(step), step=step, learning_rate=0.01)
+    _assert_close(_weights(engine), _weights(whole), 2e-5)
+
+
+def test_loops_of_xla_in_rematerialised_micro_batches_give_the_same_update(
+    whole: TrainingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu_kernels, "ONE_LOOP_FROM", 4096)
+    engine = TrainingEngine(_config(is_training_bn=False, grad_accum_steps=2, grad_checkpoint=True))
     for step in range(2):
         engine.update(_batch(step), step=step, learning_rate=0.01)
     _assert_close(_weights(engine), _weights(whole), 2e-5)
