@@ -1,0 +1,26 @@
+"""A limit within which a device's allocations fail for real, so that no card need be filled."""
+
+import resource
+from pathlib import Path
+
+
+def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]:
+    """What a process must start with, for JAX to take so much of a card and no more."""
+    if not card_gb:
+        return {}
+    share = min(1.0, gigabytes / card_gb)
+    return {
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{share:.4f}",
+    }
+
+
+def limit_host(gigabytes: float | None) -> None:
+    """Without a GPU: this process gets so much more address space, and no more."""
+    from efficientdet import backend
+
+    if gigabytes is None or backend.has_gpu():
+        return
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + int(gigabytes * 1e9)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
