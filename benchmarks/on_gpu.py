@@ -96,12 +96,12 @@ def main() -> None:
 
 
 def _settings() -> Iterator[Settings]:
-    """All jobs, the most telling first."""
+    """All jobs, the most telling first; memory after the steps that have compiled its programs."""
     models, sizes = MODELS.value, _batches()
     base = {"hparams": f"image_size={SIZE.value},num_classes=8", "seconds": SECONDS.value}
     oom_batch, limit = OOM_BATCH, LIMIT_GB.value
     if REHEARSE.value:
-        models, sizes, base, oom_batch = models[:1], [1, 2], TINY, REHEARSED_OOM_BATCH
+        models, sizes, base, oom_batch = models[:1], [2], TINY, REHEARSED_OOM_BATCH
     base |= {"frames": FRAMES.value}
     for part in ("step", "effdet"):
         for model in models:
@@ -110,6 +110,8 @@ def _settings() -> Iterator[Settings]:
     for part, batch in (("oom", oom_batch), ("auto", 1)):
         wanted = {"precision": "float32", "limit_gb": limit}
         yield Settings(part, models[0], batch_sizes=[batch], **base, **wanted)
+    for model in models:
+        yield Settings("step", model, batch_sizes=sizes, **base, precision="float32")
     yield Settings("postprocess", models[0], batch_sizes=sorted({1, min(16, sizes[-1])}), **base)
     for model in models:
         for precision, remat, batch in (
@@ -119,8 +121,6 @@ def _settings() -> Iterator[Settings]:
         ):
             more = {"precision": precision, "remat": remat}
             yield Settings("memory", model, batch_sizes=[batch], **base, **more)
-    for model in models:
-        yield Settings("step", model, batch_sizes=sizes, **base, precision="float32")
 
 
 def _of_frames(base: dict) -> dict:
