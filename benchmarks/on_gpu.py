@@ -59,8 +59,9 @@ TINY = {
     "seconds": 0.02,
     "tiny": True,
 }
-OOM_BATCH, REHEARSED_OOM_BATCH = 32, 1024
+OOM_BATCH = 32
 LIMITED = ("oom", "auto")
+LIMITED_TINY = {"hparams": TINY["hparams"] + ",image_size=1280x384", "limit_gb": 1.5}
 # Compile fast rather than well: of these jobs no speed is told, or none that means anything.
 FAST_ON_CPU = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 FAST_ON_GPU = "--xla_gpu_autotune_level=0"
@@ -76,16 +77,21 @@ def main() -> None:
     if FRAMES.value:
         frames.size_of(FRAMES.value)  # it is there
     out = Path(OUT.value)
+    settings = [one for one in _settings() if one.part in ONLY.value]
+    for one in settings:
+        one.config()  # a model or a size that is none is told before anything is started
+    todo = [(one, _environment(one, out)) for one in settings]
     (out / "logs").mkdir(parents=True, exist_ok=True)
     results = Results(out, f"python -m benchmarks.on_gpu {shlex.join(sys.argv[1:])}", ONLY.value)
-    todo = [(one, _environment(one, out)) for one in _settings() if one.part in ONLY.value]
     at_once = AT_ONCE.value or max(1, (os.cpu_count() or 1) // 4)
     start = time.monotonic()
 
     def add(row) -> None:
         results.add(row)
         told = row.error or "done"
-        console.print(f"{time.monotonic() - start:4.0f} s  {row.what}: {told}", markup=False)
+        console.print(
+            f"{time.monotonic() - start:4.0f} s  {row.part}, {row.what}: {told}", markup=False
+        )
 
     jobs.run(
         todo, add, logs=out / "logs", at_once=at_once, until=start + 60 * MINUTES.value,
@@ -99,17 +105,17 @@ def _settings() -> Iterator[Settings]:
     """All jobs, the most telling first; memory after the steps that have compiled its programs."""
     models, sizes = MODELS.value, _batches()
     base = {"hparams": f"image_size={SIZE.value},num_classes=8", "seconds": SECONDS.value}
-    oom_batch, limit = OOM_BATCH, LIMIT_GB.value
+    limited = {"precision": "float32", "limit_gb": LIMIT_GB.value}
     if REHEARSE.value:
-        models, sizes, base, oom_batch = models[:1], [2], TINY, REHEARSED_OOM_BATCH
+        models, sizes, base = models[:1], [2], TINY
+        limited |= LIMITED_TINY
     base |= {"frames": FRAMES.value}
     for part in ("step", "effdet"):
         for model in models:
             yield Settings(part, model, batch_sizes=sizes, **base)
     yield Settings("training", models[0], batch_sizes=[min(16, sizes[-1])], **_of_frames(base))
-    for part, batch in (("oom", oom_batch), ("auto", 1)):
-        wanted = {"precision": "float32", "limit_gb": limit}
-        yield Settings(part, models[0], batch_sizes=[batch], **base, **wanted)
+    for part, batch in (("oom", OOM_BATCH), ("auto", 4 if REHEARSE.value else 1)):
+        yield Settings(part, models[0], batch_sizes=[batch], **base | limited)
     for model in models:
         yield Settings("step", model, batch_sizes=sizes, **base, precision="float32")
     yield Settings("postprocess", models[0], batch_sizes=sorted({1, min(16, sizes[-1])}), **base)

@@ -94,6 +94,7 @@ def test_frames_that_are_not_there_are_told(root: Path, tmp_path: Path) -> None:
         (["--frames=none-*.npz"], "--frames=none-*.npz: no such file"),
         (["--only=step,fast"], "--only=fast: no such part; there are step, effdet"),
         (["--batches=4,x"], "--batches=4,x: expected numbers"),
+        (["--models=d9"], "'d9'"),
         (["--prepare=frames.npz"], "--prepare needs --train_file_pattern"),
         (["--faster"], "Unknown command line flag 'faster'"),
     ):

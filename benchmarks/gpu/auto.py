@@ -19,7 +19,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     fits = engine.largest_batch(
         *config.image_hw, MAX_INSTANCES, multiple_of=settings.batch_sizes[0]
     )
-    what = f"{settings.name} in {settings.limit_gb:g} GB"
+    what = f"{settings.what} in {settings.limit_gb:g} GB"
     figures = {"images that fit": str(fits), "s in all": time.perf_counter() - start}
     # Where the largest batch that is tried fits, nothing failed.
     is_met = 2 * fits <= LARGEST_BATCH

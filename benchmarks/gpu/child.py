@@ -42,7 +42,7 @@ def main() -> None:
         from efficientdet.errors import one_line
 
         traceback.print_exc()
-        say({"row": vars(_found(settings.part, Said(settings.name, {}, _named(error, one_line))))})
+        say({"row": vars(_found(settings.part, Said(settings.what, {}, _named(error, one_line))))})
     say({"done": True})
     os._exit(0)  # libraries need seconds to take themselves apart, and the card is waited for
 

@@ -3,6 +3,8 @@
 import resource
 from pathlib import Path
 
+DATA = 5  # its place in /proc/self/statm
+
 
 def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]:
     """What a process must start with, for JAX to take so much of a card and no more."""
@@ -16,11 +18,11 @@ def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]
 
 
 def limit_host(gigabytes: float | None) -> None:
-    """Without a GPU: this process gets so much more address space, and no more."""
+    """Without a GPU: this process gets so much more memory than it has, and no more."""
     from efficientdet import backend
 
     if gigabytes is None or backend.has_gpu():
         return
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + int(gigabytes * 1e9)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (now + int(gigabytes * 1e9), hard))

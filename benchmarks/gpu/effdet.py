@@ -8,6 +8,7 @@ copy from half precision to float32.
 import importlib.util
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ NEEDED = ("torch", "timm", "effdet")
 def rows(settings: Settings, turn: Turn) -> Rows:
     """A row for each batch size; one that says what is missing where something is."""
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        yield Said(settings.name, {}, f"left out: not installed: {', '.join(missing)}")
+        yield Said(settings.what, {}, f"left out: not installed: {', '.join(missing)}")
         return
     import effdet
     import torch
@@ -38,9 +39,9 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     turn()
     if not settings.tiny:
         bench.model = torch.compile(bench.model)
-    backend = f"PyTorch {torch.__version__}, effdet {effdet.__version__}".removesuffix(", effdet ")
+    backend = f"PyTorch {torch.__version__}, effdet {version('effdet')}"
     for size in settings.batch_sizes:
-        what = f"{settings.name}, batch {size}"
+        what = f"{settings.what}, batch {size}"
         seconds, peak = _timed(bench, config, size, device, settings)
         figures = {"img/s": size / seconds[0], "img/s, batch on the device": size / seconds[1]}
         if peak:

@@ -113,7 +113,7 @@ def _wave(
     jobs: Sequence[Job], add: Callable[[Found], None], logs: Path, limit: Callable[[], float]
 ) -> None:
     running = [
-        Running(settings, environment, logs / f"{settings.name.replace(' ', '_')}.txt")
+        Running(settings, environment, logs / f"{settings.name}.txt")
         for settings, environment in jobs
     ]
     try:
@@ -145,4 +145,4 @@ def _rows(one: Running, until: float, add: Callable[[Found], None]) -> bool:
 
 
 def _failed(settings: Settings, why: str) -> Found:
-    return Found(settings.part, settings.name, dtype=settings.precision, error=why)
+    return Found(settings.part, settings.what, dtype=settings.precision, error=why)

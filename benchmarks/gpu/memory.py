@@ -27,4 +27,4 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     figures: dict[str, float | str] = {"GB measured": measured, "GB by XLA": by_xla}
     if estimated := estimate_of(settings.frames, config, size):
         figures |= {"GB estimated": estimated / 1e9, "estimated / XLA": estimated / 1e9 / by_xla}
-    yield Said(f"{settings.name}, batch {size}", figures)
+    yield Said(f"{settings.what}, batch {size}", figures)

@@ -46,7 +46,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
 
 def _what(settings: Settings) -> str:
     (size,) = settings.batch_sizes
-    return f"{settings.name}, batch {size} in {settings.limit_gb:g} GB"
+    return f"{settings.what}, batch {size} in {settings.limit_gb:g} GB"
 
 
 def given_up(before, after) -> str:

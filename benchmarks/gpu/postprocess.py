@@ -25,7 +25,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     turn()
     for size in settings.batch_sizes:
         alone = mean_seconds(_alone(model, with_evaluation_nms(config), size), settings.seconds)
-        what = f"{settings.name}, batch {size}"
+        what = f"{settings.what}, batch {size}"
         yield Said(f"{what}: alone", {"img/s": size / alone, "ms a batch": 1000 * alone})
         batch = made_up_batch(config, size, keras.config.dtype_policy().compute_dtype) | {
             "image_scale": np.ones((size, 2), np.float32),

@@ -34,9 +34,16 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """Names the job, in a row or a file."""
-        words = [self.part, self.model.removeprefix("efficientdet-"), self.precision]
-        return " ".join(words + ["remat"] * self.remat)
+        """Names the job's file."""
+        words = [self.part, self.model, self.precision, *["remat"] * self.remat]
+        return "_".join(words)
+
+    @property
+    def what(self) -> str:
+        """Begins the job's rows: `d0 1280x384, remat`."""
+        height, width = self.config().image_hw
+        network = f"{self.model.removeprefix('efficientdet-')}{' (three blocks)' * self.tiny}"
+        return f"{network} {width}x{height}{', remat' * self.remat}"
 
     def config(self, **more: object):
         """The configuration; imports what needs numpy and YAML alone."""

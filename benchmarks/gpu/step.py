@@ -37,11 +37,11 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     turn()
     rates = device_rates(dtype)
     figures = {"TFLOP/s": rates[0] / 1e12, "GB/s": rates[1] / 1e9}
-    yield Said(f"{settings.name}: a matrix product; a copy", figures)
+    yield Said(f"{settings.what}: a matrix product; a copy", figures)
     with ThreadPoolExecutor(COMPILERS) as pool:
         compiling = {size: pool.submit(low.compile) for size, (low, _) in programs.items()}
         for size, (lowered, inputs) in programs.items():
-            what = f"{settings.name}, batch {size}"
+            what = f"{settings.what}, batch {size}"
             try:
                 yield Said(
                     what, _figures(compiling[size], lowered, inputs, engine, settings, rates)

@@ -19,7 +19,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     from efficientdet.training.engine import TrainingEngine
 
     if settings.frames is None:
-        yield Said(settings.name, {}, "left out: no --frames; --prepare makes them, see --help")
+        yield Said(settings.what, {}, "left out: no --frames; --prepare makes them, see --help")
         return
     frames, (size,) = load(settings.frames), settings.batch_sizes
     count = len(frames["images"])
@@ -40,7 +40,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
         "after": _loss(engine, held_out, config),
         "steps not finite": str(sum(not log["finite"] for log in logs)),
     }
-    yield Said(f"{settings.name}, batch {size}, random weights", figures)
+    yield Said(f"{settings.what}, batch {size}, random weights", figures)
 
 
 def _train(
