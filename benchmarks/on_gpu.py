@@ -59,9 +59,9 @@ TINY = {
     "seconds": 0.02,
     "tiny": True,
 }
-OOM_BATCH = 32
+EFFDET_TINY = {"hparams": TINY["hparams"] + ",image_size=256x128"}
 LIMITED = ("oom", "auto")
-LIMITED_TINY = {"hparams": TINY["hparams"] + ",image_size=1280x384", "limit_gb": 1.5}
+LIMITED_TINY = {"hparams": TINY["hparams"] + ",image_size=1280x384", "limit_gb": 1.2}
 # Compile fast rather than well: of these jobs no speed is told, or none that means anything.
 FAST_ON_CPU = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 FAST_ON_GPU = "--xla_gpu_autotune_level=0"
@@ -105,16 +105,17 @@ def _settings() -> Iterator[Settings]:
     """All jobs, the most telling first; memory after the steps that have compiled its programs."""
     models, sizes = MODELS.value, _batches()
     base = {"hparams": f"image_size={SIZE.value},num_classes=8", "seconds": SECONDS.value}
-    limited = {"precision": "float32", "limit_gb": LIMIT_GB.value}
+    limited, oom_batch, auto_batch = {"precision": "float32", "limit_gb": LIMIT_GB.value}, 32, 1
     if REHEARSE.value:
         models, sizes, base = models[:1], [2], TINY
         limited |= LIMITED_TINY
+        oom_batch, auto_batch = 16, 4
     base |= {"frames": FRAMES.value}
-    for part in ("step", "effdet"):
+    for part, more in (("step", {}), ("effdet", EFFDET_TINY if REHEARSE.value else {})):
         for model in models:
-            yield Settings(part, model, batch_sizes=sizes, **base)
+            yield Settings(part, model, batch_sizes=sizes, **base | more)
     yield Settings("training", models[0], batch_sizes=[min(16, sizes[-1])], **_of_frames(base))
-    for part, batch in (("oom", OOM_BATCH), ("auto", 4 if REHEARSE.value else 1)):
+    for part, batch in (("oom", oom_batch), ("auto", auto_batch)):
         yield Settings(part, models[0], batch_sizes=[batch], **base | limited)
     for model in models:
         yield Settings("step", model, batch_sizes=sizes, **base, precision="float32")

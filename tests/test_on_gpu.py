@@ -133,6 +133,9 @@ def test_effdet_is_left_out_where_it_is_not_installed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(effdet, "NEEDED", ("no_torch", "no_timm"))
     (row,) = effdet.rows(settings("effdet"), lambda: None)
     assert row.error == "left out: not installed: no_torch, no_timm" and not row.figures
+    monkeypatch.setattr(effdet, "NEEDED", ())
+    (row,) = effdet.rows(settings("effdet"), lambda: None)
+    assert row.error == "left out: effdet wants sides in multiples of 128"
 
 
 def test_rows_are_written_one_by_one_and_done_again_by_part(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ os.environ["KERAS_BACKEND"] = "jax"
 
 from benchmarks.gpu.results import Found  # noqa: E402
 from benchmarks.gpu.settings import Said, Settings  # noqa: E402
+from efficientdet.console import log_to_console  # noqa: E402
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main() -> None:
             sys.exit("the process that started this one is gone")
 
     settings = Settings(**json.loads(sys.argv[1]))
+    log_to_console()  # which is stderr by now
     if settings.tiny:
         _shrink()
     part = importlib.import_module(f"benchmarks.gpu.{settings.part}")

@@ -26,3 +26,13 @@ def limit_host(gigabytes: float | None) -> None:
     now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (now + int(gigabytes * 1e9), hard))
+
+
+def lift_host_limit() -> None:
+    """Gives it all there is again.
+
+    What XLA allocates itself fails with an error, but its kernels' scratch ends the process: on a
+    CPU a limit may only hold until something has failed.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))

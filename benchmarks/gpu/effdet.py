@@ -17,6 +17,7 @@ from benchmarks.gpu.settings import Rows, Said, Settings, Turn
 from benchmarks.gpu.step_program import made_up_batch, mean_seconds
 
 NEEDED = ("torch", "timm", "effdet")
+SIDES = 128  # pixels: the stride of its coarsest level
 
 
 def rows(settings: Settings, turn: Turn) -> Rows:
@@ -24,10 +25,13 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         yield Said(settings.what, {}, f"left out: not installed: {', '.join(missing)}")
         return
+    config = settings.config()
+    if any(side % SIDES for side in config.image_hw):
+        yield Said(settings.what, {}, f"left out: effdet wants sides in multiples of {SIDES}")
+        return
     import effdet
     import torch
 
-    config = settings.config()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = effdet.get_efficientdet_config(f"tf_{config.name.replace('-', '_')}")
     network.image_size, network.num_classes = config.image_hw, config.num_classes

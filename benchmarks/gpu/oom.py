@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 
-from benchmarks.gpu.device_limit import limit_host
+from benchmarks.gpu.device_limit import lift_host_limit, limit_host
 from benchmarks.gpu.settings import Rows, Said, Settings, Turn
 from benchmarks.gpu.step_program import made_up_batch
+from efficientdet.config import Config
 
 TRIES = 20
 
@@ -17,7 +18,12 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     from efficientdet.training.engine import StateLost, TrainingEngine
 
     config, (size,), taken = settings.config(), settings.batch_sizes, []
-    engine = TrainingEngine(config, changed=taken.append)
+
+    def changed(config: Config) -> None:
+        taken.append(config)
+        lift_host_limit()
+
+    engine = TrainingEngine(config, changed=changed)
     arrays, batch = engine.state.arrays(), made_up_batch(config, size)
     turn()
     limit_host(settings.limit_gb)
@@ -49,7 +55,7 @@ def _what(settings: Settings) -> str:
     return f"{settings.what}, batch {size} in {settings.limit_gb:g} GB"
 
 
-def given_up(before, after) -> str:
+def given_up(before: Config, after: Config) -> str:
     """The hyper-parameters that changed, as `--hparams` takes them."""
     names = ("mixed_precision", "grad_checkpoint", "grad_accum_steps")
     changes = [name for name in names if getattr(before, name) != getattr(after, name)]
