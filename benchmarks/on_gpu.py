@@ -157,6 +157,7 @@ def _environment(settings: Settings, out: Path) -> dict[str, str]:
         environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "-1"}
         flags_of_xla.append(FAST_ON_CPU)
     elif settings.part in LIMITED and (card := _card_gb()):
+        environment.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # JAX refuses both names of it
         environment |= limit_environment(LIMIT_GB.value, card)
         flags_of_xla.append(FAST_ON_GPU)
     return environment | {"XLA_FLAGS": " ".join(flags_of_xla).strip()}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu import effdet, frames, jobs, step_program
+from benchmarks.gpu.device_limit import limit_environment
 from benchmarks.gpu.results import Found, Results, markdown
 from benchmarks.gpu.settings import Settings
 from efficientdet.config import Config
@@ -103,6 +104,17 @@ def test_frames_that_are_not_there_are_told(root: Path, tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1, done.stderr
 
 
+def test_what_is_no_part_and_no_result_is_told(tmp_path: Path) -> None:
+    (tmp_path / "frames-0.npz").write_bytes(b"PK\x03\x04 cut off")
+    np.savez(tmp_path / "other-0.npz", images=np.zeros(3))
+    for name in ("frames", "other"):
+        with pytest.raises(UsageError, match=f"{name}-0.npz is no part that --prepare wrote"):
+            frames.load(str(tmp_path / f"{name}-*.npz"))
+    (tmp_path / "figures.json").write_text("[]")
+    with pytest.raises(UsageError, match="not what this command writes; say another --out"):
+        Results(tmp_path, "command", ["step"])
+
+
 def settings(part: str, **more: object) -> Settings:
     return Settings(part, "efficientdet-d0", "image_size=64", [1], **more)
 
@@ -172,3 +184,9 @@ def test_the_time_of_a_call_leaves_the_first_out() -> None:
 
     assert step_program.mean_seconds(timed, 3.0) == pytest.approx(0.5)
     assert asked == [1, 2, 6]
+
+
+def test_a_card_gives_no_more_than_the_limit() -> None:
+    assert limit_environment(4.0, 16.0)["XLA_CLIENT_MEM_FRACTION"] == "0.2500"
+    assert limit_environment(4.0, 2.0)["XLA_CLIENT_MEM_FRACTION"] == "1.0000"
+    assert limit_environment(4.0, None) == {}

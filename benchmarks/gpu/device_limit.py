@@ -13,7 +13,7 @@ def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]
     share = min(1.0, gigabytes / card_gb)
     return {
         "XLA_PYTHON_CLIENT_PREALLOCATE": "true",
-        "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{share:.4f}",
+        "XLA_CLIENT_MEM_FRACTION": f"{share:.4f}",
     }
 
 

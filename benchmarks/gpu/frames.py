@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from efficientdet.atomic import atomic_open
 from efficientdet.config import Config
-from efficientdet.errors import UsageError
+from efficientdet.errors import UsageError, one_line
 
 KEYS = ("images", "shown", "boxes", "classes")
 MODES = ({}, {"mixed_precision": True}, {"mixed_precision": True, "grad_checkpoint": True})
@@ -32,7 +33,7 @@ def load(pattern: str) -> dict[str, np.ndarray]:
     Raises:
         UsageError: nothing matches, or the parts do not belong together.
     """
-    parts = [dict(np.load(path)) for path in _paths(pattern)]
+    parts = [_read(path, *KEYS, "num_classes") for path in _paths(pattern)]
     if len({part["images"].shape[1:] + part["boxes"].shape[1:] for part in parts}) > 1:
         raise UsageError(f"--frames={pattern}: parts of several sizes; --prepare them together")
     frames = {key: np.concatenate([part[key] for part in parts]) for key in KEYS}
@@ -41,16 +42,15 @@ def load(pattern: str) -> dict[str, np.ndarray]:
 
 def size_of(pattern: str) -> str:
     """The input size of the frames, `width x height`."""
-    with np.load(_paths(pattern)[0]) as part:
-        return str(part["image_size"])
+    return str(_read(_paths(pattern)[0], "image_size")["image_size"])
 
 
 def estimate_of(pattern: str | None, config: Config, batch_size: int) -> int | None:
     """Bytes of a step as `efficientdet.commands.memory` has it; None: not made by --prepare."""
     if pattern is None:
         return None
-    with np.load(_paths(pattern)[0]) as part:
-        found = json.loads(str(part["estimates"])).get(_key(config))
+    part = _read(_paths(pattern)[0], "estimates")
+    found = json.loads(str(part["estimates"])).get(_key(config))
     return found and found["state"] + found["fixed"] + batch_size * found["image"]
 
 
@@ -59,6 +59,15 @@ def _paths(pattern: str) -> list[Path]:
     if paths := sorted(path.parent.glob(path.name)):
         return paths
     raise UsageError(f"--frames={pattern}: no such file; make them by --prepare, see --help")
+
+
+def _read(path: Path, *keys: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as part:
+            return {key: part[key] for key in keys}
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise UsageError(f"--frames: {path} is no part that --prepare wrote ({what})") from None
 
 
 def _key(config: Config) -> str:

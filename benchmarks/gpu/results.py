@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from efficientdet.atomic import atomic_open
+from efficientdet.errors import UsageError
 
 JSON, MARKDOWN = "figures.json", "figures.md"
 
@@ -52,7 +53,10 @@ class Results:
 def _read(path: Path) -> list[Found]:
     if not path.exists():
         return []
-    return [Found(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    try:
+        return [Found(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"{path}: not what this command writes; say another --out") from None
 
 
 def markdown(rows: Sequence[Found]) -> Iterator[str]:
