@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from benchmarks.gpu import effdet, frames, jobs, step_program
-from benchmarks.gpu.device_limit import limit_environment
+from benchmarks.gpu.device_limit import limit_environment, limit_step
 from benchmarks.gpu.results import Found, Results, markdown
 from benchmarks.gpu.settings import Settings
+from efficientdet import backend
 from efficientdet.config import Config
 from efficientdet.dataset.convert import convert
 from efficientdet.dataset.label_map import LabelMap
@@ -184,6 +186,29 @@ def test_the_time_of_a_call_leaves_the_first_out() -> None:
 
     assert step_program.mean_seconds(timed, 3.0) == pytest.approx(0.5)
     assert asked == [1, 2, 6]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_allocation_fails_while_a_limited_step_is_dispatched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def step(batch: dict, gigabytes: float) -> np.ndarray:
+        return np.empty(int(gigabytes * 1e9), np.uint8)
+
+    step.log_names = ("loss",)
+    engine = SimpleNamespace(step=step)
+    monkeypatch.setattr(backend, "has_gpu", lambda: False)
+    monkeypatch.setattr(backend, "fetch", lambda logs: logs)
+    limit_step(engine, 0.5, beyond=2)
+    three, two = {"images": range(3)}, {"images": range(2)}
+    assert engine.step(three, gigabytes=0.1).size == 1e8 and engine.step.log_names == ("loss",)
+    with pytest.raises(MemoryError):
+        engine.step(three, gigabytes=1.0)
+    assert engine.step(two, gigabytes=1.0).size == 1e9
+    monkeypatch.setattr(backend, "has_gpu", lambda: True)
+    free = SimpleNamespace(step=step)
+    limit_step(free, 0.5)
+    assert free.step is step
 
 
 def test_a_card_gives_no_more_than_the_limit() -> None:

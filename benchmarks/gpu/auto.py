@@ -2,7 +2,7 @@
 
 import time
 
-from benchmarks.gpu.device_limit import limit_host
+from benchmarks.gpu.device_limit import limit_step
 from benchmarks.gpu.settings import Rows, Said, Settings, Turn
 from benchmarks.gpu.step_program import MAX_INSTANCES
 
@@ -14,7 +14,7 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     config = settings.config()
     engine = TrainingEngine(config)
     turn()
-    limit_host(settings.limit_gb)
+    limit_step(engine, settings.limit_gb, beyond=2 * settings.batch_sizes[0])
     start = time.perf_counter()
     fits = engine.largest_batch(
         *config.image_hw, MAX_INSTANCES, multiple_of=settings.batch_sizes[0]

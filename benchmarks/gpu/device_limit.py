@@ -2,6 +2,10 @@
 
 import resource
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from efficientdet.training.engine import TrainingEngine
 
 DATA = 5  # its place in /proc/self/statm
 
@@ -17,22 +21,33 @@ def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]
     }
 
 
-def limit_host(gigabytes: float | None) -> None:
-    """Without a GPU: this process gets so much more memory than it has, and no more."""
+def limit_step(engine: "TrainingEngine", gigabytes: float, beyond: int = 0) -> None:
+    """Without a GPU: a step finds so much more memory than there is in use, and no more.
+
+    What XLA allocates for a program fails with an error, but its kernels' scratch ends the process:
+    so the limit is there for one that cannot fit, and the step of the next fallback has none.
+
+    Args:
+        beyond: steps of so many images or fewer are not limited either.
+    """
     from efficientdet import backend
 
-    if gigabytes is None or backend.has_gpu():
+    if backend.has_gpu():
         return
-    now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (now + int(gigabytes * 1e9), hard))
+    step = engine.step
 
+    def limited(batch: dict[str, Any], **named: Any) -> Any:
+        if len(batch["images"]) <= beyond:
+            return step(batch, **named)
+        now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (now + int(gigabytes * 1e9), hard))
+        try:
+            logs = step(batch, **named)
+            backend.fetch([logs])  # a buffer may be made after the call has returned
+            return logs
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
-def lift_host_limit() -> None:
-    """Gives it all there is again.
-
-    What XLA allocates itself fails with an error, but its kernels' scratch ends the process: on a
-    CPU a limit may only hold until something has failed.
-    """
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+    limited.log_names = step.log_names
+    engine.step = limited

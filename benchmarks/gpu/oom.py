@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from benchmarks.gpu.device_limit import lift_host_limit, limit_host
+from benchmarks.gpu.device_limit import limit_step
 from benchmarks.gpu.settings import Rows, Said, Settings, Turn
 from benchmarks.gpu.step_program import made_up_batch
 from efficientdet.config import Config
@@ -18,15 +18,10 @@ def rows(settings: Settings, turn: Turn) -> Rows:
     from efficientdet.training.engine import StateLost, TrainingEngine
 
     config, (size,), taken = settings.config(), settings.batch_sizes, []
-
-    def changed(config: Config) -> None:
-        taken.append(config)
-        lift_host_limit()
-
-    engine = TrainingEngine(config, changed=changed)
+    engine = TrainingEngine(config, changed=taken.append)
     arrays, batch = engine.state.arrays(), made_up_batch(config, size)
     turn()
-    limit_host(settings.limit_gb)
+    limit_step(engine, settings.limit_gb)
     start, logs = time.perf_counter(), {}
     for _ in range(TRIES):  # the trainer would load the newest checkpoint, and go on
         try:
