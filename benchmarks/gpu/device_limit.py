@@ -22,7 +22,7 @@ def limit_environment(gigabytes: float, card_gb: float | None) -> dict[str, str]
 
 
 def limit_step(engine: "TrainingEngine", gigabytes: float, beyond: int = 0) -> None:
-    """Without a GPU: a step finds so much more memory than there is in use, and no more.
+    """Without a GPU: from now on a step finds so much more memory than is in use, no more.
 
     What XLA allocates for a program fails with an error, but its kernels' scratch ends the process:
     so the limit is there for one that cannot fit, and the step of the next fallback has none.
@@ -35,12 +35,12 @@ def limit_step(engine: "TrainingEngine", gigabytes: float, beyond: int = 0) -> N
     if backend.has_gpu():
         return
     step = engine.step
+    now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
 
     def limited(batch: dict[str, Any], **named: Any) -> Any:
         if len(batch["images"]) <= beyond:
             return step(batch, **named)
-        now = int(Path("/proc/self/statm").read_text().split()[DATA]) * resource.getpagesize()
-        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (now + int(gigabytes * 1e9), hard))
         try:
             logs = step(batch, **named)
