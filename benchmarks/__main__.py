@@ -4,6 +4,7 @@
     python -m benchmarks --kitti_root=./KIT --frames=400       real ones
     python -m benchmarks --only=converter,metric --turns=5
     python -m benchmarks --only=main --against=/automl/bin/python
+    python -m benchmarks --only=scaling --plot=docs/scaling.png
 
 Everything is done by turns with its limit, `--turns` times after one for warming up; medians are
 shown. The share of the limit means the same on another machine. What an image or a step costs on
@@ -32,6 +33,7 @@ MODEL = flags.DEFINE_string("model_name", "efficientdet-d0", "Network.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images of a training step.", lower_bound=1)
 AGAINST = flags.DEFINE_string("against", None, "Python that finds google/automl: times it as well.")
 JSON = flags.DEFINE_string("json", None, "Also write the figures to this file.")
+PLOT = flags.DEFINE_string("plot", None, "Draw the part `scaling` to this PNG.")
 
 
 def main() -> None:
@@ -41,6 +43,8 @@ def main() -> None:
     against = Path(AGAINST.value) if AGAINST.value else None
     if against and not against.is_file():
         raise UsageError(f"--against={against}: no such file; expected a Python")
+    if PLOT.value and "scaling" not in ONLY.value:
+        raise UsageError(f"--plot={PLOT.value}: draws the part scaling, which --only leaves out")
     if KITTI_ROOT.value and not Path(KITTI_ROOT.value).is_dir():
         raise UsageError(f"--kitti_root={KITTI_ROOT.value}: no such folder")
     from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
@@ -59,6 +63,12 @@ def main() -> None:
             with console.status(f"{part}, {TURNS.value} times and once to warm up"):
                 rows += parts(against)[part](material, TURNS.value)
             console.print(timing.table([row for row in rows if row.part == part]))
+    if PLOT.value:
+        from benchmarks.parts import scaling
+
+        of_part = [row for row in rows if row.part == "scaling"]
+        scaling.draw(of_part, Path(PLOT.value), f"{title}; medians of {TURNS.value}")
+        console.print("\n".join(scaling.markdown(of_part)), soft_wrap=True, markup=False)
     if JSON.value:
         figures = {"of": title, "load": os.getloadavg(), "rows": [row.json() for row in rows]}
         with atomic_open(JSON.value) as file:

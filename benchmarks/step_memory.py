@@ -1,9 +1,13 @@
 """The memory table's estimate beside what XLA itself says of the compiled step.
 
-    python -m benchmarks.step_memory --rows=512x512:1,512x512:4,512x512:4:remat
+    python -m benchmarks.step_memory --rows=512x512:1,512x512:4,512x512:16
 
-The step is compiled by JAX and not run, so that a big row needs no big machine. On a CPU XLA keeps
-float32 whatever is asked for, and copies where layouts differ: compare float32 rows.
+The step is compiled by JAX and not run, so that a big row needs no big machine: each row is a
+process of its own and takes 4 GB and 110 s of CPU for D0, whatever its size.
+
+On a CPU, XLA keeps float32 whatever is asked for, copies where layouts differ, computes the
+gradient of a depthwise kernel as that of a full one, and drops the barriers that hold a
+recomputation back until it is needed: hold float32 rows against it, and none of `:remat`.
 """
 
 import json
@@ -14,9 +18,11 @@ import sys
 from efficientdet.commands import runner  # isort: skip (says what is not installed)
 from absl import flags
 
+from efficientdet.errors import UsageError, UserError
+
 MODEL = flags.DEFINE_string("model_name", "efficientdet-d0", "Model.")
 ROWS = flags.DEFINE_list(
-    "rows", ["512x512:1", "512x512:4", "512x512:4:remat"], "width x height : batch (: remat)."
+    "rows", ["512x512:1", "512x512:4", "512x512:16"], "width x height : batch (: remat)."
 )
 HPARAMS = flags.DEFINE_string("hparams", "num_classes=3", "Network.")
 OF_XLA = flags.DEFINE_bool("of_xla", False, "Print XLA's bytes alone (in a process with JAX).")
@@ -26,24 +32,34 @@ FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=t
 
 def main() -> None:
     if OF_XLA.value:
-        for row in ROWS.value:
-            print(json.dumps(compiled_bytes(row)), flush=True)
+        print(json.dumps([compiled_bytes(row) for row in ROWS.value]))
         return
-    words = [sys.executable, "-m", "benchmarks.step_memory", *sys.argv[1:], "--of_xla"]
-    env = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": FAST}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as child:
-        for row, line in zip(ROWS.value, child.stdout, strict=False):
-            estimated, found = estimated_bytes(row) / 1e9, json.loads(line) / 1e9
-            print(
-                f"{row}: estimate {estimated:.2f} GB, XLA {found:.2f} GB, {estimated / found:.2f}"
-            )
+    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": FAST}
+    for row in ROWS.value:
+        config_of(row)  # a row that is none is told before the first is compiled
+    for row in ROWS.value:
+        words = [sys.executable, "-m", "benchmarks.step_memory", *sys.argv[1:]]
+        child = subprocess.run(
+            [*words, f"--rows={row}", "--of_xla"],
+            stdout=subprocess.PIPE, text=True, env=os.environ | environment, check=False,
+        )  # fmt: skip
+        if child.returncode:
+            raise UserError(f"--rows={row}: its process ended with exit code {child.returncode}")
+        estimated, (found,) = estimated_bytes(row) / 1e9, json.loads(child.stdout)
+        ratio = estimated / (found / 1e9)
+        print(
+            f"{row}: estimate {estimated:.2f} GB, XLA {found / 1e9:.2f} GB, {ratio:.2f}",
+            flush=True,
+        )
 
 
 def config_of(row: str):
     """(configuration, batch size) of `width x height : batch : remat`."""
     from efficientdet.config import Config, parse_hparams
 
-    size, batch_size, *remat = row.split(":")
+    size, batch_size, *remat = row.split(":") if ":" in row else (row, "")
+    if not batch_size.isdecimal() or remat not in ([], ["remat"]):
+        raise UsageError(f"--rows={row}: expected 512x512:4 or 512x512:4:remat")
     values = parse_hparams(HPARAMS.value) | {"image_size": size, "grad_checkpoint": bool(remat)}
     return Config.for_model(MODEL.value).override(values), int(batch_size)
 
@@ -57,27 +73,13 @@ def estimated_bytes(row: str) -> int:
 
 
 def compiled_bytes(row: str) -> int:
-    """Arguments (the state is given on to the result), temporaries and the program's results."""
-    import jax
-    import numpy as np
-
+    """What `memory_analysis()` says of the step, compiled in this process by JAX."""
+    from benchmarks.gpu.step_program import lower, made_up_batch, program_bytes
     from efficientdet.training.engine import TrainingEngine
-    from efficientdet.training.memory import MAX_INSTANCES
 
     config, batch_size = config_of(row)
-    engine = TrainingEngine(config)
-    inputs = {
-        "images": np.zeros((batch_size, *config.image_hw, 3), np.float32),
-        "boxes": np.zeros((batch_size, MAX_INSTANCES, 4), np.float32),
-        "classes": np.zeros((batch_size, MAX_INSTANCES), np.int32),
-        "step": np.float32(0),
-        "learning_rate": np.float32(0),
-    }
-    step = jax.jit(engine.step._pure, donate_argnums=0)
-    memory = step.lower(engine.state.read(), inputs).compile().memory_analysis()
-    given_on = memory.alias_size_in_bytes
-    results = memory.output_size_in_bytes - given_on
-    return memory.argument_size_in_bytes + memory.temp_size_in_bytes + results
+    lowered, _ = lower(TrainingEngine(config), made_up_batch(config, batch_size))
+    return program_bytes(lowered.compile())
 
 
 if __name__ == "__main__":

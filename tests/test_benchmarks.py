@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import timing
 from benchmarks.export_table import markdown
 from benchmarks.material import Material
-from benchmarks.parts import PARTS, main_py, metric, parts
+from benchmarks.parts import PARTS, main_py, metric, parts, scaling
 from benchmarks.timing import Limit, Row
 from efficientdet.errors import UsageError, UserError
 
@@ -149,3 +149,38 @@ def test_the_table_of_exports_has_a_line_for_each_input() -> None:
         "| d0, 64x32 | 13 | 7 (3.1) |",
         "| d0, 128x64 | 20 | 11 (3.2) |",
     ]
+
+
+def test_the_cost_of_each_point_of_a_family(
+    material: Material, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points that belong to several families are compiled once."""
+    tiny = {
+        "FRAMES": (2, 4), "WIDTHS_HEIGHTS": ("128x64",), "MODELS": ("d0",), "BATCHES": (1,),
+        "SIZE": "128x64", "BATCH": 1,
+    }  # fmt: skip
+    for name, value in tiny.items():
+        monkeypatch.setattr(scaling, name, value)
+    rows = list(scaling.rows(material, 1))
+    assert [(row.what, row.count) for row in rows[:-1]] == [
+        ("converter: 2", 2), ("converter: 4", 4),
+        ("converter, processes: 1", 1), ("converter, processes: 2", 2),
+        ("step, pixels: 128x64", 128 * 64 / 1e6), ("step, batch: 1", 1),
+    ]  # fmt: skip
+    assert rows[-1].what == "step, model: d0" and 0.1 < rows[-1].count < 1
+    assert all(row.seconds > 0 for row in rows)
+    assert scaling._step.cache_info().misses == 1
+    scaling._step.cache_clear()
+
+
+def test_a_line_through_the_points_and_a_plot(tmp_path: Path) -> None:
+    rows = [Row("scaling", f"converter: {n}", 0.5 + 0.002 * n, n) for n in (50, 100, 400)]
+    rows += [Row("scaling", f"converter, processes: {n}", 2 / n, n) for n in (1, 2)]
+    lines = list(scaling.markdown(rows))
+    assert lines[2] == (
+        "| converter: frames | 50: 600 ms; 100: 700 ms; 400: 1.3 s | 2 ms each + 500 ms |"
+    )
+    assert lines[3].endswith("| 1: 2 s; 2: 1 s |  |")
+    scaling.draw(rows, tmp_path / "plot.png", "a machine")
+    drawn = (tmp_path / "plot.png").read_bytes()
+    assert drawn.startswith(b"\x89PNG") and len(drawn) < 150_000

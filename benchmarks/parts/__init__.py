@@ -6,7 +6,7 @@ from pathlib import Path
 
 PARTS = (
     "converter", "input_pipeline", "train_step", "evaluation", "metric", "start_up", "main",
-    "memory",
+    "memory", "scaling",
 )  # fmt: skip
 
 
@@ -19,6 +19,7 @@ def parts(against: Path | None) -> dict[str, Callable[..., Iterator]]:
         main_py,
         memory,
         metric,
+        scaling,
         start_up,
         train_step,
     )
@@ -32,4 +33,5 @@ def parts(against: Path | None) -> dict[str, Callable[..., Iterator]]:
         "start_up": start_up.rows,
         "main": partial(main_py.rows, against=against),
         "memory": memory.rows,
+        "scaling": scaling.rows,
     }
