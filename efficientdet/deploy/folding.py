@@ -95,7 +95,7 @@ def _kernels(conv: layers.Layer) -> Iterator[np.ndarray]:
         yield keras.ops.convert_to_numpy(conv.kernel)
 
 
-def _unchanged(inputs: Any) -> Any:
+def _unchanged(inputs: Any, training: bool = False) -> Any:
     return inputs
 
 
