@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from efficientdet import main  # noqa: F401 (defines the flags)
 from efficientdet.commands import process_flags
 from efficientdet.errors import UsageError
 from efficientdet.links import Meeting
@@ -19,6 +19,19 @@ SLURM = {
     "SLURM_STEP_NODELIST": "gpu[07-09,12],other3",
 }  # fmt: skip
 TWO = ("--num_processes=2", "--process_id=1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def defined() -> Iterator[None]:
+    """The flags, for this file alone: another command's may bear the same names."""
+    before = set(flags.FLAGS)
+    process_flags.define_flags()
+    for name, value in {"mode": "train", "train_batch_size": "64"}.items():
+        if name not in before:
+            flags.DEFINE_string(name, value, "As main.py's.")
+    yield
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
 
 
 def chosen(
