@@ -122,9 +122,7 @@ def main() -> None:
         logger.info(f"note: {note}")
     label_map, found = _label_map(output, root, *named)
     label_map = label_map.only(chosen.classes) if chosen.classes else label_map
-    if (
-        FLAGS.verify_images and not FLAGS.merge
-    ):  # TensorFlow decides what decodes; nothing else here needs it
+    if FLAGS.verify_images and not FLAGS.merge:  # else nothing here needs TensorFlow, the decoder
         from efficientdet.commands import quiet_tensorflow  # noqa: F401
     if FLAGS.dry_run:
         logger.info("dry run, nothing is written:")

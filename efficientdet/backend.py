@@ -17,6 +17,7 @@ from efficientdet.errors import UsageError
 # How CUDA, cuDNN and XLA say it, where it is not an error of its own.
 _RUNTIME_ERRORS = ("XlaRuntimeError", "JaxRuntimeError", "InternalError", "UnknownError")
 _OUT_OF_MEMORY = ("resource exhausted", "out of memory", "alloc failed", "failed to allocate")
+
 Tensors = Any  # a nest of tensors
 IS_JAX = keras.backend.backend() == "jax"
 
