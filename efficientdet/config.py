@@ -17,7 +17,7 @@ from efficientdet import automl_names, hparam, hparam_text
 from efficientdet.atomic import atomic_open
 from efficientdet.config_files import find_yaml
 from efficientdet.errors import UsageError, shown
-from efficientdet.hparam import Range, hp, nearest
+from efficientdet.hparam import Range, hp, near_name
 from efficientdet.yaml_file import read_yaml
 
 EPOCHS = "[0, 1000000]"
@@ -216,7 +216,7 @@ class Config:
     def for_model(cls, name: str) -> "Config":
         """The configuration of one model of the table `MODELS`."""
         if name not in MODELS:
-            raise UsageError(f"unknown model {name!r}{nearest(name, MODELS)}")
+            raise UsageError(f"unknown model {name!r}{near_name(name, MODELS)}")
         return cls(name=name, **MODELS[name])
 
     def override(self, values: Mapping[str, Any]) -> "Config":
@@ -254,7 +254,9 @@ def _check_together(config: Config) -> None:
         UsageError: fields contradict each other; an image size, list, name or pattern is none.
     """
     if config.name not in MODELS:
-        raise UsageError(f"name={shown(config.name)}: no such model{nearest(config.name, MODELS)}")
+        raise UsageError(
+            f"name={shown(config.name)}: no such model{near_name(config.name, MODELS)}"
+        )
     sides = _field_range("image_size")
     if not all(side in sides for side in config.image_hw):
         raise UsageError(f"image_size={config.image_size}: expected sides in {sides}")

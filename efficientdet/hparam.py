@@ -76,7 +76,7 @@ def override(target: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
     """A copy of a dataclass with the values of dotted keys in place, each as its annotated type.
 
     Raises:
-        UsageError: an unknown key (names the nearest), or a value of the wrong type.
+        UsageError: an unknown key (names the near_name), or a value of the wrong type.
     """
     hints = typing.get_type_hints(type(target))
     changes: dict[str, Any] = {}
@@ -84,7 +84,9 @@ def override(target: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
     for key, value in flat.items():
         head, _, rest = key.partition(".")
         if head not in hints or (rest and not dataclasses.is_dataclass(hints[head])):
-            raise UsageError(f"unknown hyper-parameter {shown(prefix + key)}{nearest(head, hints)}")
+            raise UsageError(
+                f"unknown hyper-parameter {shown(prefix + key)}{near_name(head, hints)}"
+            )
         if rest:
             nested.setdefault(head, {})[rest] = value
         else:
@@ -94,7 +96,7 @@ def override(target: Any, flat: Mapping[str, Any], prefix: str = "") -> Any:
     return dataclasses.replace(target, **changes)
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def near_name(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or all choices when none is near."""
     choices = list(choices)
     close = difflib.get_close_matches(word[:100], choices, n=1, cutoff=0.5)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from efficientdet import processes
 from efficientdet.checkpoint.identity import Identity, identify
-from efficientdet.config import Config, nearest
+from efficientdet.config import Config, near_name
 from efficientdet.console import console, wrapped
 from efficientdet.dataset.example import parse_example
 from efficientdet.dataset.image import decode
@@ -331,7 +331,7 @@ def check_metric(name: str, known: Sequence[str]) -> None:
     if name not in known:
         raise UsageError(
             f"--best_metric={name}: these validation records have no such metric"
-            f"{nearest(name, known)}"
+            f"{near_name(name, known)}"
         )
 
 

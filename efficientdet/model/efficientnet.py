@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from keras import layers, ops
 
-from efficientdet.config import nearest
+from efficientdet.config import near_name
 from efficientdet.errors import UsageError
 from efficientdet.model import remat
 from efficientdet.model.layers import (
@@ -79,7 +79,7 @@ class Backbone(layers.Layer):
         grad_checkpoint: bool = False,
     ):
         if name not in SCALING:
-            raise UsageError(f"backbone_name={name!r}: no such backbone{nearest(name, SCALING)}")
+            raise UsageError(f"backbone_name={name!r}: no such backbone{near_name(name, SCALING)}")
         super().__init__(name=name)
         self.grad_checkpoint = grad_checkpoint
         if not survival_prob:
