@@ -295,7 +295,7 @@ def limit_memory(megabytes: int) -> None:
     """
     if IS_JAX:
         raise UsageError(
-            "--memory_limit_mb: with KERAS_BACKEND=jax say XLA_PYTHON_CLIENT_MEM_FRACTION=0.5 (a "
+            "--memory_limit_mb: with KERAS_BACKEND=jax say XLA_CLIENT_MEM_FRACTION=0.5 (a "
             "share of the card) in the environment instead"
         )
     if not has_gpu():

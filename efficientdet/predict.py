@@ -36,7 +36,8 @@ flags.DEFINE_string("submission", None, "Zip to write for KITTI's server; of tes
 flags.DEFINE_string("output_dir", "predictions", "Where pictures, videos and results go.")
 flags.DEFINE_float(
     "min_score", None, "Draw boxes from this score on. Default: per class, the best F1 in the "
-    "evaluation of this checkpoint; 0.3 where there was none.", lower_bound=0, upper_bound=1,
+    "evaluation of this checkpoint; 0.3 where there was none or it is below 0.1.",
+    lower_bound=0, upper_bound=1,
 )  # fmt: skip
 flags.DEFINE_integer(
     "max_images", None, "Stop after so many images; of each video, after so many frames.",

@@ -29,6 +29,11 @@ class Tally:
         if result.is_wrong:
             self.wrong.append(result)
 
+    @property
+    def cases(self) -> int:
+        """All of them."""
+        return sum(counts.total() for counts in self._counts.values())
+
     def count(self, kinds: Iterable[str]) -> int:
         """Cases of these kinds that were done."""
         done = (self._counts[kind] for kind in kinds if kind in self._counts)

@@ -10,7 +10,6 @@ from the graph of a step; the workspace of cuDNN and the CUDA context (0.3 to 1 
 GPU it shows the memory of that whole process.
 """
 
-import contextlib
 import dataclasses
 import multiprocessing
 import sys
@@ -39,7 +38,7 @@ def main() -> None:
         overrides["image_size"] = FLAGS.image_size
     config = Config.for_model(FLAGS.model_name).override(overrides)
     batch_sizes = _batch_sizes()
-    _import_tensorflow_quietly()
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     import keras
 
     if keras.backend.backend() != "tensorflow" and not FLAGS.measure:
@@ -69,11 +68,6 @@ def main() -> None:
     console.print(table)
 
 
-def _import_tensorflow_quietly() -> None:
-    with contextlib.suppress(ModuleNotFoundError):  # JAX alone can measure, too
-        from efficientdet.commands import quiet_tensorflow  # noqa: F401
-
-
 def _batch_sizes() -> list[int]:
     if not all(size.isdecimal() and len(size) < 10 and int(size) for size in FLAGS.batch_sizes):
         raise UsageError(f"--batch_sizes={','.join(FLAGS.batch_sizes)}: expected numbers like 1,2")
@@ -96,11 +90,11 @@ def _measured(config: Config, batch_sizes: Sequence[int]) -> list[str]:
 
 def _measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, float] | None]:
     """In a process of its own."""
+    from efficientdet.commands import quiet_tensorflow  # isort: skip  # noqa: F401
     from efficientdet.console import console
+    from efficientdet.training.memory import measure
 
     console.quiet = True  # the terminal is that of the process that waits
-    _import_tensorflow_quietly()
-    from efficientdet.training.memory import measure
 
     return measure(config, batch_sizes)
 

@@ -222,11 +222,12 @@ def parse_labels(
 
 
 def read_labels(
-    path: str | Path, *, scored: bool = False, names: Collection[str] | None = None
+    path: str | Path, *, scored: bool | None = False, names: Collection[str] | None = None
 ) -> list[KittiObject]:
     """All objects of one label file, or of one `scored` result file, in file order.
 
     Args:
+        scored: see `parse_labels`.
         names: the classes that may stand there; None: any.
 
     Raises:

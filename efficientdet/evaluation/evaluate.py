@@ -23,6 +23,8 @@ from efficientdet.evaluation.mistakes import (
 )
 from efficientdet.wording import counted
 
+LEAST_F1 = 0.1
+
 
 @dataclass(frozen=True)
 class Result:
@@ -50,8 +52,13 @@ class Result:
 
     @property
     def score_thresholds(self) -> dict[int, float]:
-        """Class id -> the score threshold of best F1, for showing detections."""
+        """Class id -> the score threshold of best F1, at which mistakes are counted."""
         return {i: point.threshold for i, point in self.operating_points.items()}
+
+    @property
+    def drawn_thresholds(self) -> dict[int, float]:
+        """Of those, the ones to draw by: where F1 is small, one box of dozens would be right."""
+        return {i: p.threshold for i, p in self.operating_points.items() if p.f1 >= LEAST_F1}
 
     @property
     def misses(self) -> list[Misses]:

@@ -1,6 +1,8 @@
 """--compare_labels: what was found beside what is there, frame by frame, and the counts."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +10,17 @@ from rich import box
 from rich.table import Table
 
 from efficientdet.dataset.file_names import file_name
-from efficientdet.dataset.kitti import read_labels
+from efficientdet.dataset.kitti import KittiObject, read_labels
 from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.tfrecord import expand_pattern
 from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 from efficientdet.evaluation.verdict import FrameVerdict, judge, min_overlap
 from efficientdet.inference.truths import read_truths
-from efficientdet.input.images import is_record
+from efficientdet.input.images import RecordImage, is_record
 from efficientdet.wording import counted
+
+logger = logging.getLogger(__name__)
 
 
 class ComparedLabels:
@@ -24,7 +28,7 @@ class ComparedLabels:
 
     Args:
         where: folder of label files (`label_2`, or the KITTI root above it), or records.
-        names: what the images are called, see `file_name`.
+        images: what they are beside; `cam1/0001.png` has the label `cam1/0001`, else `0001`.
 
     Attributes:
         missing: names of images without a label.
@@ -33,16 +37,16 @@ class ComparedLabels:
         UserError: a bad label, or none for any of the images.
     """
 
-    def __init__(self, where: str, names: Iterable[str], label_map: LabelMap):
-        self._where, self._label_map = where, label_map
-        names = list(names)
+    def __init__(self, where: str, images: Sequence[Path | RecordImage], label_map: LabelMap):
+        self._label_map = label_map
+        ids = {image.stem: _ids(image) for image in images}
         read = _of_record if is_record(where) else _of_folder
-        self._truths = read(where, names, label_map)
-        self.missing = [name for name in names if name not in self._truths]
-        if names and not self._truths:
+        self._truths = read(where, ids, label_map)
+        self.missing = [name for name in ids if name not in self._truths]
+        if ids and not self._truths:
             raise UserError(
                 f"--compare_labels={where}: no label for any of the images, such as "
-                f"{names[0]}.txt; name their label_2 folder, or the record that holds them"
+                f"{images[0].stem}.txt; name their label_2 folder, or the record that holds them"
             )
         self._counts = np.zeros((label_map.num_classes + 1, 3), int)
         self._num_frames = 0
@@ -81,23 +85,40 @@ class ComparedLabels:
         return table
 
 
-def _of_record(where: str, names: list[str], label_map: LabelMap) -> dict[str, FrameTruth]:
-    wanted = set(names)
+def _ids(image: Path | RecordImage) -> list[str]:
+    """Ids that the label of an image may have, the most precise first."""
+    if isinstance(image, RecordImage):
+        return [image.stem]
+    parts = (*image.absolute().parts[1:-1], image.stem)
+    return ["/".join(parts[first:]) for first in range(len(parts))]
+
+
+def _of_record(
+    where: str, ids: Mapping[str, Iterable[str]], label_map: LabelMap
+) -> dict[str, FrameTruth]:
     truths = read_truths(expand_pattern(where), label_map, strict=False)
-    by_name = {file_name(truth.source_id): truth for truth in truths}
-    return {name: truth for name, truth in by_name.items() if name in wanted}
+    by_id = {file_name(truth.source_id): truth for truth in truths}
+    found = {name: next(filter(by_id.__contains__, those), None) for name, those in ids.items()}
+    return {name: replace(by_id[i], source_id=name) for name, i in found.items() if i}
 
 
-def _of_folder(where: str, names: list[str], label_map: LabelMap) -> dict[str, FrameTruth]:
+def _of_folder(
+    where: str, ids: Mapping[str, Iterable[str]], label_map: LabelMap
+) -> dict[str, FrameTruth]:
     """Text does not tell the size of an image: width and height are 0."""
     path = Path(where)
     folders = (path / "training/label_2", path / "label_2", path)
     folder = next(filter(Path.is_dir, folders), None)
     if folder is None:
         raise UserError(f"--compare_labels={where}: no such folder, and no record either")
-    files = {name: folder / f"{name}.txt" for name in names}
-    return {
-        name: FrameTruth(name, 0, 0, read_labels(file))
-        for name, file in files.items()
-        if file.is_file()
-    }
+    objects: dict[str, list[KittiObject]] = {}
+    for name, those in ids.items():
+        files = (folder / f"{label_id}.txt" for label_id in those)
+        if file := next(filter(Path.is_file, files), None):
+            objects[name] = read_labels(file, scored=None)
+    if scored := sum(any(x.score is not None for x in those) for those in objects.values()):
+        logger.warning(
+            f"{where}: a score, which no ground truth has, in {counted(scored, 'file')}; it is "
+            "dropped"
+        )
+    return {name: FrameTruth(name, 0, 0, those) for name, those in objects.items()}

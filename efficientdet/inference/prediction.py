@@ -146,7 +146,7 @@ def _labels(
         return None
     if not images:
         raise UsageError("--compare_labels: videos have no labels; name images or records")
-    labels = ComparedLabels(where, [image.stem for image in images], label_map)
+    labels = ComparedLabels(where, images, label_map)
     if missing := labels.missing:
         logger.warning(
             f"{counted(len(missing), 'image')} without a label in {where}, drawn without: "

@@ -207,7 +207,7 @@ class Validator:
         )
         stored.write(folder / scored_frames.FILE_NAME)
         names = self.label_map.names
-        scores = {names[i]: score for i, score in result.score_thresholds.items()}
+        scores = {names[i]: score for i, score in result.drawn_thresholds.items()}
         Thresholds(scores, checkpoint).write(folder / thresholds.FILE_NAME)
         for name, picture in evaluated.pictures.items():
             save_image(picture, folder / f"{name}.png")

@@ -13,6 +13,9 @@ from efficientdet.errors import UserError
 
 FILE_NAME = "thresholds.json"
 DEFAULT = 0.3  # where no evaluation has found a better threshold
+LEAST_F1 = (
+    0.1  # the best F1 of a class below it is chance: dozens of false boxes for one that is right
+)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,18 @@ def test_an_object_that_is_never_found_is_missed_in_the_table(make_object, label
     assert ["Car", "-", "0.00", "-", "0.00", "1", "1", "-"] in rows
 
 
+@pytest.mark.parametrize(("num_false", "drawn"), [(17, {1: 0.3}), (20, {})])
+def test_a_threshold_that_is_wrong_nine_times_of_ten_is_not_drawn_by(
+    make_object, make_detections, label_map, num_false, drawn
+):
+    """One of 18 is right: F1 = 2 / (18 + 1) = 0.105; of 21, 0.091."""
+    false = (((300, 0, 400, 50), 0.9 - number / 100, 1) for number in range(num_false))
+    found = make_detections(*false, ((0, 0, 100, 50), 0.3, 1))
+    result = evaluate([FrameTruth("000000", 0, 0, [make_object()])], [found], label_map)
+    assert result.score_thresholds == {1: 0.3}
+    assert result.drawn_thresholds == drawn
+
+
 def test_a_merged_class_is_one_id_for_coco_and_its_first_type_for_kitti(
     make_object, make_detections
 ):

@@ -182,6 +182,34 @@ def test_labels_of_the_record_itself(labels, said):
     assert compared(said) == "beside the labels of 1 image: 1 found, 0 missed, 0 false alarms"
 
 
+@pytest.mark.parametrize("where", ["labels", "cams.record"])
+def test_ids_in_folders_are_found_from_inside_one(labels, said, where):
+    """`--images=cam1`: the image is called 000001, its label cam1/000001."""
+    encoded = Path("images/a.png").read_bytes()
+    for cam in ("cam1", "cam2"):
+        for folder in (Path(cam), Path("labels", cam)):
+            folder.mkdir()
+        Path(cam, "000001.png").write_bytes(encoded)
+    Path("labels/cam1/000001.txt").write_text(CAR.format("0 0 4 4"))
+    Path("labels/cam2/000001.txt").write_text(RIDER.format("50 40 80 58"))
+    with tf.io.TFRecordWriter("cams.record") as writer:
+        for cam, box, row in (
+            ("cam1", (0, 0, 4, 4), (1, "Car")),
+            ("cam2", (50, 40, 80, 58), (2, "Cyclist")),
+        ):
+            objects = [Annotation(box, *row)]
+            writer.write(make_example(encoded, read_header(encoded), f"{cam}/000001", objects))
+    predict(replace(OPTIONS, images="cam1", compare_labels=where, draw=False))
+    assert compared(said) == "beside the labels of 1 image: 1 found, 0 missed, 0 false alarms"
+
+
+def test_scores_in_labels_are_dropped_and_said(labels, said):
+    Path("labels/a.txt").write_text(CAR.format("0 0 4 4").rstrip() + " 0.9\n")
+    predict(replace(OPTIONS, images="images/a.png", compare_labels="labels"))
+    assert compared(said) == "beside the labels of 1 image: 1 found, 0 missed, 0 false alarms"
+    assert any("labels: a score, which no ground truth has, in 1 file;" in line for line in said)
+
+
 def test_counts_go_by_the_score_that_is_drawn(labels, said):
     predict(replace(OPTIONS, images="images/a.png", compare_labels="labels", min_score=0.6))
     assert compared(said) == "beside the labels of 1 image: 0 found, 1 missed, 0 false alarms"
