@@ -40,22 +40,26 @@ def _process(*words: str) -> Work:
 
 
 def _until(what: str, material: Material, model_dir: object) -> float:
-    """Seconds until main.py has printed a line, or has done a step."""
+    """Seconds until main.py has shown something in a terminal, or has done a step."""
     words = [
         sys.executable, str(PROJECT / "efficientdet/main.py"), "--mode=train",
         f"--model_name={material.model}", f"--train_file_pattern={material.record}",
         f"--model_dir={model_dir}", f"--train_batch_size={material.batch_size}",
         f"--hparams=image_size={material.sizes[0]}", "--num_epochs=1", "--skip_preflight",
     ]  # fmt: skip
-    pattern = re.compile(r"step \d+/\d+" if what == "first step" else r"\S")
+    is_line = what == "first line"
+    pattern = re.compile(rb"[A-Za-z]{3}" if is_line else rb"step \d+/\d+")
+    reader, writer = os.openpty() if is_line else os.pipe()
     start = time.perf_counter()
     with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        words, stdout=writer, stderr=writer,
         env=os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        try:
-            next(line for line in process.stdout if pattern.search(line))
-            return time.perf_counter() - start
-        finally:
-            process.kill()
+    ) as process, os.fdopen(reader, "rb", buffering=0) as said:  # fmt: skip
+        os.close(writer)
+        text = b""
+        while not pattern.search(text):
+            if not (more := said.read(4096)):
+                raise RuntimeError(f"main.py ended early: {text.decode(errors='replace')}")
+            text += more
+        process.kill()
+        return time.perf_counter() - start
