@@ -74,8 +74,7 @@ class Findings:
         """What was assumed of the input."""
         for columns, count in sorted(self._forms.items()):
             if columns != 15:
-                ends = sorted({f"{score:g}" for score in self._scores}, key=float)
-                scores = f" ({' to '.join(ends)})" if columns == 16 else ""
+                scores = f" ({self._score_range()})" if columns == 16 else ""
                 yield (
                     f"{counted(count, 'label line')} of {columns} columns: read as "
                     f"{FORMS[columns]}{scores}"
@@ -90,6 +89,11 @@ class Findings:
             yield f"{images} without a label file: taken for images without an object"
         if what := self._nominal_size():
             yield f"warning: {what}"
+
+    def _score_range(self) -> str:
+        """`always 1`, as CVAT writes, or `0.03 to 0.98`, as a detector does."""
+        ends = list(dict.fromkeys(f"{score:g}" for score in self._scores))
+        return " to ".join(ends) if len(ends) > 1 else f"always {ends[0]}"
 
     def _nominal_size(self) -> str:
         return nominal_size(self._sizes, self._reaches)
