@@ -71,7 +71,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, model_dir: Path, hparams: Mapping[str, Any] | None = None):
-        self._folder, self._hparams = model_dir, hparams
+        self._folder, self._config, self._hparams = model_dir, hparams, hparams  # None once told
 
     # Made when first written to: of two processes that share a run, the one that does not evaluate
     # leaves no newer, empty file in eval/, for which TensorBoard would leave the other's unread.
@@ -87,9 +87,9 @@ class TensorBoard(Callback):
     def on_summary(self, step: int, epoch: float, rows: Sequence[Logs]) -> None:
         mean = means(rows)
         with self._writing(), self._train.as_default(step):
-            if self._hparams is not None:
-                dashboard.write_head(self._hparams, step)
-                self._hparams = None
+            if self._config is not None:
+                dashboard.write_head(self._config, step)
+                self._config = None
             for name in (name for name in mean if name.endswith("loss")):
                 tf.summary.scalar(f"trainloss/{name}", mean[name])
             tf.summary.scalar("lrn_rate", rows[-1]["learning_rate"])
@@ -100,6 +100,9 @@ class TensorBoard(Callback):
 
     def on_evaluation(self, step: int, epoch: float, metrics: Logs, pictures: Pictures) -> None:
         with self._writing(), self._eval.as_default(step):
+            if self._hparams is not None:
+                dashboard.write_hparams(self._hparams)
+                self._hparams = None
             for name, value in metrics.items():
                 if not dashboard.is_shown(name):
                     continue

@@ -44,7 +44,7 @@ METRICS = ("AP", "AP50", "kitti/moderate_R40", "trainloss/det_loss")  # beside h
 
 
 def write_head(hparams: Mapping[str, Any], step: int) -> None:
-    """Writes layout, config and hyper-parameters with the default writer."""
+    """Writes layout and config with the default writer."""
     from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
     pages = [
@@ -63,7 +63,20 @@ def write_head(hparams: Mapping[str, Any], step: int) -> None:
     tf.summary.experimental.write_raw_pb(layout.SerializeToString(), step)
     lines = [f"    {name}: {value}" for name, value in hparams.items()]  # Markdown for code
     tf.summary.text("config", "\n".join(lines), step)
-    _write_hparams(hparams)
+
+
+def write_hparams(hparams: Mapping[str, Any]) -> None:
+    """Writes hyper-parameters, of which `METRICS` are the outcome, with the default writer.
+
+    It has to be the evaluations' own: of a run in the very folder that TensorBoard was given, it
+    does not find the metrics of another writer.
+    """
+    from tensorboard.plugins.hparams import api
+
+    values = {n: v if isinstance(v, bool | int | float) else str(v) for n, v in hparams.items()}
+    metrics = [api.Metric(name, display_name=name) for name in METRICS]
+    api.hparams_config([api.HParam(name) for name in values], metrics)
+    api.hparams(values)
 
 
 def pattern(tag: str) -> str:
@@ -80,12 +93,3 @@ def large(picture: np.ndarray) -> np.ndarray:
     """`picture`, uint8 [H, W, 3], a whole number of times as large if it is small."""
     times = -(-PICTURE_WIDTH // picture.shape[1]) if picture.shape[1] < PICTURE_WIDTH // 2 else 1
     return picture.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def _write_hparams(hparams: Mapping[str, Any]) -> None:
-    from tensorboard.plugins.hparams import api
-
-    values = {n: v if isinstance(v, bool | int | float) else str(v) for n, v in hparams.items()}
-    metrics = [api.Metric(name, group="eval", display_name=name) for name in METRICS]
-    api.hparams_config([api.HParam(name) for name in values], metrics)
-    api.hparams(values)

@@ -144,6 +144,8 @@ def test_tensorboard_has_the_config_and_its_hyper_parameters_once(tmp_path: Path
     }
     board = TensorBoard(tmp_path, hparams)
     tell(board, *map(float, range(1, 21)))
+    for step, ap in ((10, 0.3), (20, 0.4)):
+        board.on_evaluation(step, 1.0, {"AP": ap}, {})
     board.close()
     tags = [tag for tag, _, _ in events(tmp_path)]
     assert tags.count("config") == 1
@@ -151,7 +153,13 @@ def test_tensorboard_has_the_config_and_its_hyper_parameters_once(tmp_path: Path
     multiplexer.Reload()
     (text,) = multiplexer.Tensors(".", "config")
     assert b"    image_size: 1280x384\n" in text.tensor_proto.string_val[0]
-    found = multiplexer.SummaryMetadata(".", metadata.SESSION_START_INFO_TAG)
+    # Where TensorBoard looks for a metric: in the run that has the hyper-parameters, and its group.
+    found = multiplexer.SummaryMetadata("eval", metadata.EXPERIMENT_TAG)
+    infos = metadata.parse_experiment_plugin_data(found.plugin_data.content).metric_infos
+    assert {info.name.tag for info in infos} == {*dashboard.METRICS}
+    assert not any(info.name.group for info in infos)
+    assert len(multiplexer.Tensors("eval", "AP")) == 2
+    found = multiplexer.SummaryMetadata("eval", metadata.SESSION_START_INFO_TAG)
     values = metadata.parse_session_start_info_plugin_data(found.plugin_data.content).hparams
     assert values["learning_rate"].number_value == 0.1
     assert values["is_training_bn"].bool_value is False and values["ckpt"].string_value == "None"
