@@ -171,6 +171,8 @@ def inspect(path: Path, scene: Scene, folder: Path) -> None:
     report = checks.check_records(expand_pattern(str(path)), num_workers=1)
     if not report.ok:
         raise UserError(f"{len(report.problems)} problems\n{report.text()}")
+    if unnamed := [one.what for one in report.warnings if one.kind == checks.NO_MAP]:
+        raise UserError(unnamed[0])  # fit for training, with a label map, which nobody gives here
 
 
 def train_on(path: Path, scene: Scene, folder: Path) -> None:

@@ -16,14 +16,14 @@ from efficientdet.dataset.label_map import LabelMap
 from efficientdet.dataset.manifest import Manifest
 from efficientdet.dataset.nominal_size import nominal_size
 from efficientdet.dataset.parallel import map_in_order
-from efficientdet.dataset.rules import MAX_TEXT, Rules, place_name
+from efficientdet.dataset.rules import CLASS_ID, MAX_TEXT, Rules, place_name
 from efficientdet.dataset.shards import shard_problems
 from efficientdet.dataset.splits import looks_like_kitti, shared_drives
 from efficientdet.dataset.statistics import Statistics
 from efficientdet.dataset.tfrecord import Place, base_path
 from efficientdet.errors import UserError
 from efficientdet.progress import meter
-from efficientdet.wording import counted
+from efficientdet.wording import counted, listed
 
 # Kinds of problems that show between records; `record_rules` has those of a single one.
 DAMAGED = "damaged record"
@@ -35,7 +35,7 @@ MANIFEST = "contradicts its manifest"
 LEAK = "the same frame in two sets"
 NOMINAL = "boxes of another size than their images"
 DRIVES = "drives shared between sets: AP will look better than it is"
-
+NO_MAP = "class ids that only a label map explains"
 
 Parse = Callable[[], Record]
 
@@ -198,6 +198,8 @@ def check_records(
     for problem in _shared(report.sets, allow_shared_drives):
         allowed = allow_shared_drives and problem.kind == DRIVES
         (report.warnings if allowed else report.problems).append(problem)
+    if report.label_map is None:
+        _check_classes(report)
     return report
 
 
@@ -302,6 +304,36 @@ def _shared(sets: Sequence[InspectedSet], allow_shared_drives: bool) -> Iterator
                     f"{first.path.name} ({counted(len(drives), 'drive')}); convert with "
                     f"--split=drive{accept}",
                 )
+
+
+def _check_classes(report: Report) -> None:
+    """Holds names and ids of all records against each other, and against KITTI's.
+
+    KITTI's are what training and evaluation take where neither manifest nor label map is there.
+    """
+    where = " and ".join(one.path.name for one in report.sets)
+    ids: dict[str, list[int]] = defaultdict(list)
+    for label, texts in sorted(report.class_texts.items()):
+        for text in texts:
+            ids[text].append(label)
+    kitti = LabelMap.kitti()
+    odd = []
+    for text, labels in ids.items():
+        if text and len(labels) > 1:
+            what = f"{text} has the ids {listed([str(label) for label in labels])}; a class has one"
+            report.problems.append(Problem(CLASS_ID, where, what))
+        known = kitti.id_of(text)
+        odd += [
+            (text, i) for i in labels if i > len(kitti.names) or i > 0 and known not in (None, i)
+        ]
+    if odd:
+        (text, label), *others = odd
+        more = f" and {counted(len(others), 'class')} more" if others else ""
+        what = (
+            f"{text or 'a class'} has id {label}{more}: without a manifest ids are read as KITTI's "
+            "eight classes; give this command, training and evaluation --label_map_path"
+        )
+        report.warnings.append(Problem(NO_MAP, where, what))
 
 
 def _count(

@@ -107,6 +107,23 @@ def test_records_of_automl_s_coco_script_are_fine(report_on):
     )
     assert report.ok, report.text()
     assert report.sets[0].statistics.objects.trained.tolist() == [True, False]
+    (warning,) = report.warnings
+    assert warning.kind == checks.NO_MAP and warning.what.startswith("person has id 44: without a")
+
+
+def test_a_class_has_one_id_also_where_no_map_tells_which(report_on):
+    """A Car that is number 1 among cars of number 2, and a Van of KITTI's number."""
+
+    def one(number: int, name: str, label: int) -> bytes:
+        names = {"image_object_class_text": [name.encode()], "image_object_class_label": [label]}
+        return example(**names, image_source_id=[f"00000{number}".encode()])
+
+    same = report_on(one(1, "Car", 1), one(2, "Van", 2), one(3, "Rikscha", 3))
+    assert same.ok and not same.warnings
+    report = report_on(one(1, "Car", 2), one(2, "Car", 1), one(3, "Van", 2))
+    assert [p.what for p in report.problems] == ["Car has the ids 1 and 2; a class has one"]
+    (warning,) = report_on(one(1, "Car", 2), one(2, "Van", 1)).warnings
+    assert warning.what.startswith("Van has id 1 and 1 class more: without a manifest ids are")
 
 
 @pytest.mark.parametrize("side", ["xmin", "ymax"])
