@@ -100,6 +100,8 @@ def test_every_block_is_sound_bash_and_names_what_there_is(page: Path) -> None:
             continue
         name = program[1]
         source = name if name.endswith(".py") else name.replace(".", "/") + ".py"
+        if (ROOT / name / "__main__.py").is_file():
+            source = f"{name}/__main__.py"
         assert (ROOT / source).is_file(), f"{page.name}: {source}"
         given = {word[2:].partition("=")[0] for word in words if word.startswith("--")}
         if source.startswith("benchmarks/"):
