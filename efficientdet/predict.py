@@ -4,8 +4,9 @@
         --images=KITTI/testing/image_2 --output_dir=found
 
 --images takes files, folders, globs, records (val.record) and videos, by commas. A KITTI root
-stands for its training images; use --image_list=ImageSets/val.txt to take some of them. Boxes below
---min_score are not drawn; the result files keep them all, as KITTI's evaluation wants.
+stands for its training images; use --image_list=ImageSets/val.txt to take some of them. Of a folder
+without images those in its folders are taken: cam1/000001. Boxes below --min_score are not drawn;
+the result files keep them all, as KITTI's evaluation wants.
 """
 
 import sys

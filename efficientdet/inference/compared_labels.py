@@ -17,7 +17,7 @@ from efficientdet.errors import UserError
 from efficientdet.evaluation.frames import FrameDetections, FrameTruth
 from efficientdet.evaluation.verdict import FrameVerdict, judge, min_overlap
 from efficientdet.inference.truths import read_truths
-from efficientdet.input.images import RecordImage, is_record
+from efficientdet.input.images import InputImage, file_of, is_record
 from efficientdet.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class ComparedLabels:
         UserError: a bad label, or none for any of the images.
     """
 
-    def __init__(self, where: str, images: Sequence[Path | RecordImage], label_map: LabelMap):
+    def __init__(self, where: str, images: Sequence[InputImage], label_map: LabelMap):
         self._label_map = label_map
         ids = {image.stem: _ids(image) for image in images}
         read = _of_record if is_record(where) else _of_folder
@@ -85,11 +85,11 @@ class ComparedLabels:
         return table
 
 
-def _ids(image: Path | RecordImage) -> list[str]:
+def _ids(image: InputImage) -> list[str]:
     """Ids that the label of an image may have, the most precise first."""
-    if isinstance(image, RecordImage):
+    if (file := file_of(image)) is None:
         return [image.stem]
-    parts = (*image.absolute().parts[1:-1], image.stem)
+    parts = (*file.absolute().parts[1:-1], file.stem)
     return ["/".join(parts[first:]) for first in range(len(parts))]
 
 

@@ -20,7 +20,7 @@ from efficientdet.inference.compared_labels import ComparedLabels
 from efficientdet.inference.detector import Detector
 from efficientdet.inference.exported import ExportedDetector
 from efficientdet.inference.json_lines import JsonLines, detections_as_json
-from efficientdet.input.images import RecordImage, image_batches
+from efficientdet.input.images import InputImage, image_batches
 from efficientdet.progress import track
 from efficientdet.visualize.detections import (
     draw_detections,
@@ -70,9 +70,7 @@ class Prediction:
         return shown
 
 
-def predict_images(
-    prediction: Prediction, images: Sequence[Path | RecordImage]
-) -> list[FrameDetections]:
+def predict_images(prediction: Prediction, images: Sequence[InputImage]) -> list[FrameDetections]:
     """Writes what is found in `images`, and returns it.
 
     Result file and line of an image are on the disk before the next batch runs, its picture soon

@@ -26,7 +26,8 @@ from efficientdet.inference.video_prediction import predict_video
 from efficientdet.input.images import (
     KINDS,
     VIDEO_SUFFIXES,
-    RecordImage,
+    InputImage,
+    file_of,
     find_images,
     find_videos,
     other_images,
@@ -137,7 +138,7 @@ def _sum_up(prediction: Prediction, num_images: int, num_videos: int) -> None:
 
 def _labels(
     where: str | None,
-    images: Sequence[Path | RecordImage],
+    images: Sequence[InputImage],
     videos: Sequence[Path],
     label_map: LabelMap,
 ) -> ComparedLabels | None:
@@ -157,7 +158,7 @@ def _labels(
     return labels
 
 
-def _check_submission(path: str, inputs: Sequence[Path | RecordImage]) -> None:
+def _check_submission(path: str, inputs: Sequence[InputImage]) -> None:
     """Raises an error where no zip can be made: before the first image."""
     if Path(path).suffix.lower() != ".zip" or Path(path).is_dir():
         raise UsageError(f"--submission={path}: expected the name of a file that ends in .zip")
@@ -228,15 +229,15 @@ def _drawn(drawn: Counter[int], thresholds: Mapping[int, float], label_map: Labe
     return f"{drawn.total():,} {noun} drawn: {', '.join(counts)}"
 
 
-def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:
+def _require_names(paths: Sequence[InputImage], folder: Path) -> None:
     """Raises UserError where a picture would replace another, or an image that it was made of."""
-    first: dict[str, Path | RecordImage] = {}
+    first: dict[str, InputImage] = {}
     for path in paths:
         if len(os.fsencode(path.stem)) > MAX_BYTES:
             raise UserError(f"{path}: a name longer than {MAX_BYTES} bytes; rename it")
         picture = f"{path.stem}.mp4" if _is_video(path) else f"{path.stem}.png"
         drawn = folder / picture
-        if isinstance(path, Path) and drawn.exists() and drawn.samefile(path):
+        if (file := file_of(path)) and drawn.exists() and drawn.samefile(file):
             raise UserError(f"{path}: its picture would replace it; take another --output_dir")
         if (other := first.setdefault(picture, path)) is not path:
             raise UserError(
@@ -245,7 +246,7 @@ def _require_names(paths: Sequence[Path | RecordImage], folder: Path) -> None:
             )
 
 
-def _is_video(path: Path | RecordImage) -> bool:
+def _is_video(path: InputImage) -> bool:
     return isinstance(path, Path) and path.suffix.lower() in VIDEO_SUFFIXES
 
 

@@ -1,6 +1,7 @@
 """Image files, or the images inside records -> batches for detection; and where videos are."""
 
 import glob
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,35 @@ class RecordImage:
         return Record.parse(self.place.read()).encoded
 
 
+@dataclass(frozen=True, slots=True)
+class FolderImage:
+    """An image in a folder inside the one that was named: `cam1/000001`, as the converter has it.
+
+    Attributes:
+        stem: what its results are called.
+    """
+
+    path: Path
+    stem: str
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def read_bytes(self) -> bytes:
+        """The encoded image."""
+        return self.path.read_bytes()
+
+
+InputImage = Path | RecordImage | FolderImage
+
+
+def file_of(image: InputImage) -> Path | None:
+    """The file that it is; None inside a record."""
+    if isinstance(image, RecordImage):
+        return None
+    return image.path if isinstance(image, FolderImage) else image
+
+
 def require_images(pattern: str) -> None:
     """Raises UserError where a part of `pattern` names nothing; at once, as it reads no record."""
     parts = _parts(pattern)
@@ -64,8 +94,10 @@ def other_images(pattern: str) -> list[Path]:
     return [path for part in parts for path in _files(part, _OTHER_SUFFIXES)]
 
 
-def find_images(pattern: str, image_list: str | None = None) -> list[Path | RecordImage]:
+def find_images(pattern: str, image_list: str | None = None) -> list[InputImage]:
     """The images of files, globs, folders (a KITTI root too) and records, named by commas.
+
+    Of a folder without any, those in the folders inside it.
 
     Args:
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
@@ -96,8 +128,8 @@ def _parts(pattern: str) -> list[str]:
 def _listed(found: list, image_list: str | None) -> list:
     if not image_list:
         return found
-    wanted = set(read_split_file(image_list))
-    return [path for path in found if Path(path.stem).name in wanted]
+    wanted = set(read_split_file(image_list, {path.stem for path in found}))
+    return [path for path in found if {path.stem, Path(path.stem).name} & wanted]
 
 
 def _refuse(what: str) -> NoReturn:
@@ -105,7 +137,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def image_batches(
-    paths: Sequence[Path | RecordImage],
+    paths: Sequence[InputImage],
     config: Config,
     batch_size: int,
     on_unreadable: Callable[[str], None] = _refuse,
@@ -184,10 +216,10 @@ def _nothing(pattern: str, among: str = "") -> UserError:
     )
 
 
-def _images(part: str) -> list[Path] | list[RecordImage]:
+def _images(part: str) -> Sequence[InputImage]:
     """The images of one file, folder, KITTI root or glob, sorted; of a record, in its order."""
     if not is_record(part):
-        return _files(part, SUFFIXES)
+        return [_named(path, _folder(part)) for path in _files(part, SUFFIXES)]
     files = expand_pattern(part)
     require_shards(files)
     return [image for file in files for image in _images_of_record(file)]
@@ -198,15 +230,33 @@ def is_record(part: str) -> bool:
     return bool(_RECORD.search(Path(part).name)) and not Path(part).is_dir()
 
 
+def _named(path: Path, folder: Path | None) -> Path | FolderImage:
+    if folder in (None, path.parent):
+        return path
+    return FolderImage(path, path.relative_to(folder).with_suffix("").as_posix())
+
+
+def _folder(part: str) -> Path | None:
+    """The folder that a part names, if it does."""
+    folders = (Path(part, "training/image_2"), Path(part, "image_2"), Path(part))
+    return next(filter(Path.is_dir, folders), None)
+
+
 def _files(part: str, suffixes: Sequence[str]) -> list[Path]:
-    path = Path(part)
-    folders = (path / "training/image_2", path / "image_2", path)
-    if folder := next(filter(Path.is_dir, folders), None):
-        paths = list(folder.iterdir())
-    elif path.is_file():  # also a name with brackets, which a glob would not find
-        paths = [path]
-    else:
-        paths = [Path(name) for name in glob.glob(part)]  # noqa: PTH207 (Path.glob: no absolute ones)
+    if folder := _folder(part):
+        return _chosen(folder.iterdir(), suffixes) or _chosen(_inside(folder), suffixes)
+    if Path(part).is_file():  # also a name with brackets, which a glob would not find
+        return _chosen([Path(part)], suffixes)
+    return _chosen(map(Path, glob.glob(part)), suffixes)  # noqa: PTH207 (Path.glob: no absolute ones)
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(path, name) for name in names)
+
+
+def _chosen(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
     # macOS leaves ._000000.png beside 000000.png.
     visible = (path for path in paths if not path.name.startswith("."))
     return sorted(path for path in visible if path.suffix.lower() in suffixes and path.is_file())
@@ -223,7 +273,7 @@ def _images_of_record(file: Path) -> Iterator[RecordImage]:
 
 
 def _decoded(
-    paths: Sequence[Path | RecordImage],
+    paths: Sequence[InputImage],
     on_unreadable: Callable[[str], None],
     on_turned: Callable[[str], None],
 ) -> Iterator[tuple[str, np.ndarray]]:

@@ -201,6 +201,13 @@ def test_ids_in_folders_are_found_from_inside_one(labels, said, where):
             writer.write(make_example(encoded, read_header(encoded), f"{cam}/000001", objects))
     predict(replace(OPTIONS, images="cam1", compare_labels=where, draw=False))
     assert compared(said) == "beside the labels of 1 image: 1 found, 0 missed, 0 false alarms"
+    Path("cams").mkdir()
+    for cam in ("cam1", "cam2"):
+        Path(cam).rename(f"cams/{cam}")
+    said.clear()
+    predict(replace(OPTIONS, images="cams", compare_labels=where, output_dir="both"))
+    assert compared(said) == "beside the labels of 2 images: 1 found, 1 missed, 1 false alarm"
+    assert Path("both/cam2/000001.png").is_file() and Path("both/results/cam1/000001.txt").is_file()
 
 
 def test_scores_in_labels_are_dropped_and_said(labels, said):

@@ -67,6 +67,22 @@ def test_files_folders_globs_and_a_kitti_root(folder, pattern, names, absolute):
     assert all(path.is_file() and path.is_absolute() == absolute for path in found)
 
 
+def test_folders_inside_a_folder_are_part_of_the_names(folder):
+    for name in ("cam1/000001", "cam2/000001", ".hidden/000002"):
+        (folder / f"cams/image_2/{name}.png").parent.mkdir(parents=True)
+        (folder / f"cams/image_2/{name}.png").write_bytes((folder / "odd/a[1].jpeg").read_bytes())
+    for root in ("cams", "cams/image_2"):
+        found = find_images(root)
+        assert [image.stem for image in found] == ["cam1/000001", "cam2/000001"]
+        assert [str(image) for image in found] == [
+            f"cams/image_2/cam{number}/000001.png" for number in (1, 2)
+        ]
+    (folder / "list.txt").write_text("cam2/000001")
+    (image,) = find_images("cams", "list.txt")
+    assert image.stem == "cam2/000001" and image.read_bytes()
+    require_images("cams")
+
+
 @pytest.fixture
 def record(folder: Path) -> Path:
     """Two images, the second one under a file's name, and one that has no name."""
