@@ -97,7 +97,7 @@ def other_images(pattern: str) -> list[Path]:
 def find_images(pattern: str, image_list: str | None = None) -> list[InputImage]:
     """The images of files, globs, folders (a KITTI root too) and records, named by commas.
 
-    Of a folder without any, those in the folders inside it.
+    Of a folder without any, and without videos, those in the folders inside it.
 
     Args:
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
@@ -244,7 +244,9 @@ def _folder(part: str) -> Path | None:
 
 def _files(part: str, suffixes: Sequence[str]) -> list[Path]:
     if folder := _folder(part):
-        return _chosen(folder.iterdir(), suffixes) or _chosen(_inside(folder), suffixes)
+        own = list(folder.iterdir())
+        has_some = _chosen(own, SUFFIXES + VIDEO_SUFFIXES)
+        return _chosen(own if has_some else _inside(folder), suffixes)
     if Path(part).is_file():  # also a name with brackets, which a glob would not find
         return _chosen([Path(part)], suffixes)
     return _chosen(map(Path, glob.glob(part)), suffixes)  # noqa: PTH207 (Path.glob: no absolute ones)

@@ -81,6 +81,8 @@ def test_folders_inside_a_folder_are_part_of_the_names(folder):
     (image,) = find_images("cams", "list.txt")
     assert image.stem == "cam2/000001" and image.read_bytes()
     require_images("cams")
+    (folder / "cams/image_2/street.mp4").touch()  # the folders may be what was found in it
+    assert find_images("cams") == []
 
 
 @pytest.fixture
