@@ -85,6 +85,7 @@ def disturbed(only: Sequence[str], options: Options) -> tuple[str, ...]:
 
 
 def one_case(text: str) -> Job:
+    """The job of `KIND:NUMBER` alone; raises UsageError where it is not of that form."""
     kind, _, number = text.partition(":")
     if not number.isdecimal():
         raise UsageError(f"--case={text}: expected KIND:NUMBER, such as labels:17")

@@ -57,9 +57,11 @@ def _until(what: str, material: Material, model_dir: object) -> float:
     ) as process, os.fdopen(reader, "rb", buffering=0) as said:  # fmt: skip
         os.close(writer)
         text = b""
-        while not pattern.search(text):
-            if not (more := said.read(4096)):
-                raise RuntimeError(f"main.py ended early: {text.decode(errors='replace')}")
-            text += more
-        process.kill()
-        return time.perf_counter() - start
+        try:
+            while not pattern.search(text):
+                if not (more := said.read(4096)):
+                    raise RuntimeError(f"main.py ended early: {text.decode(errors='replace')}")
+                text += more
+            return time.perf_counter() - start
+        finally:
+            process.kill()

@@ -95,7 +95,6 @@ def _measure(config: Config, batch_sizes: Sequence[int]) -> list[tuple[int, floa
     from efficientdet.training.memory import measure
 
     console.quiet = True  # the terminal is that of the process that waits
-
     return measure(config, batch_sizes)
 
 
