@@ -20,7 +20,7 @@ from efficientdet.inference.compared_labels import ComparedLabels
 from efficientdet.inference.detector import Detector
 from efficientdet.inference.exported import ExportedDetector
 from efficientdet.inference.json_lines import JsonLines, detections_as_json
-from efficientdet.input.images import InputImage, image_batches
+from efficientdet.input.images import DETECTIONS, InputImage, image_batches
 from efficientdet.progress import track
 from efficientdet.visualize.detections import (
     draw_detections,
@@ -84,7 +84,7 @@ def predict_images(prediction: Prediction, images: Sequence[InputImage]) -> list
     whole = folder / "detections.json"
     whole.unlink(missing_ok=True)  # of another time: it comes last
     with (
-        JsonLines(folder / "detections.jsonl") as lines,
+        JsonLines(folder / DETECTIONS) as lines,
         Background(threads=min(4, os.cpu_count() or 1), most=2 * size) as background,
     ):
         for batch, originals in batches:

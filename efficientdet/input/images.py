@@ -67,6 +67,7 @@ class FolderImage:
 
 
 InputImage = Path | RecordImage | FolderImage
+DETECTIONS = "detections.jsonl"  # says that predict.py wrote the pictures of a folder
 
 
 def file_of(image: InputImage) -> Path | None:
@@ -97,7 +98,8 @@ def other_images(pattern: str) -> list[Path]:
 def find_images(pattern: str, image_list: str | None = None) -> list[InputImage]:
     """The images of files, globs, folders (a KITTI root too) and records, named by commas.
 
-    Of a folder without any, and without videos, those in the folders inside it.
+    Of a folder without any, and without videos, those in the folders inside it, but for what
+    predict.py wrote.
 
     Args:
         image_list: frame ids, one a line (KITTI's ImageSets); only those are kept.
@@ -254,8 +256,9 @@ def _files(part: str, suffixes: Sequence[str]) -> list[Path]:
 
 def _inside(folder: Path) -> Iterator[Path]:
     for path, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(path, name) for name in names)
+        is_output = DETECTIONS in names and Path(path) != folder
+        folders[:] = [name for name in folders if not (is_output or name.startswith("."))]
+        yield from (Path(path, name) for name in names if not is_output)
 
 
 def _chosen(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:

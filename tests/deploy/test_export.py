@@ -130,10 +130,10 @@ def detections(score: float, left: float = 0.0) -> list[FrameDetections]:
 
 def test_detections_are_held_against_the_nearest_of_their_class() -> None:
     same = compare(detections(0.5), detections(0.5))
-    assert (same.score, same.box, same.count, same.unmatched) == (0, 0, 2, 0)
+    assert (same.score, same.box, same.count, same.unmatched) == (0, 0, 2, (0, 0))
     other = compare(detections(0.5), detections(0.6, left=1))
-    assert (other.score, other.box, other.unmatched) == (pytest.approx(0.1), 1, 0)
-    assert compare(detections(0.5), detections(0.5, left=20)).unmatched == 2
+    assert (other.score, other.box, other.unmatched) == (pytest.approx(0.1), 1, (0, 0))
+    assert compare(detections(0.5), detections(0.5, left=20)).unmatched == (1, 1)
     empty = [FrameDetections("0", np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))]
     assert compare(detections(0.5), empty).unmatched_share == 1
     assert compare(empty, empty).unmatched_share == 0
@@ -161,12 +161,21 @@ def test_one_detection_on_each_side_of_many_is_chance(count: int, share: float) 
     assert compare(frames(0), frames(1000)).unmatched_share == share
 
 
+def test_two_on_one_side_are_not_chance() -> None:
+    boxes = np.arange(200)[:, None] * 50.0 + np.array([0, 0, 40, 30])
+    whole, short = (
+        [FrameDetections("0", boxes[:n], np.full(n, 0.4), np.arange(n))] for n in (200, 198)
+    )
+    for pair in ((whole, short), (short, whole)):
+        assert compare(*pair).unmatched_share == 2 / 398
+
+
 def test_which_of_equal_detections_comes_out_is_chance() -> None:
     def frame(*lefts: float) -> list[FrameDetections]:
         boxes = np.array([[left, 0, left + 40, 30] for left in lefts])
         return [FrameDetections("0", boxes, np.array([0.3, 0.2995]), np.array([1, 1]))]
 
-    assert compare(frame(0, 100), frame(0, 200)).unmatched == 0
+    assert compare(frame(0, 100), frame(0, 200)).unmatched == (0, 0)
 
 
 @pytest.mark.parametrize(

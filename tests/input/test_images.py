@@ -1,5 +1,6 @@
 """Image files as a user names them, and batches of them for detection."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,9 @@ def test_folders_inside_a_folder_are_part_of_the_names(folder):
     (image,) = find_images("cams", "list.txt")
     assert image.stem == "cam2/000001" and image.read_bytes()
     require_images("cams")
+    shutil.copytree("cams/image_2/cam1", "cams/image_2/found/cam1")
+    (folder / "cams/image_2/found/detections.jsonl").touch()  # an --output_dir of predict.py
+    assert [image.stem for image in find_images("cams")] == ["cam1/000001", "cam2/000001"]
     (folder / "cams/image_2/street.mp4").touch()  # the folders may be what was found in it
     assert find_images("cams") == []
 
