@@ -99,15 +99,15 @@ def anchor_row(
 ) -> AnchorRow:
     """What the anchors of `config` cover of N >= 1 objects; `iou`: the best of each, if known."""
     height, width = config.image_hw
+    anchors = Anchors(config).boxes
     if iou is None:
-        boxes = coverage.letterbox(objects, config.image_hw)
-        iou = coverage.best_iou(boxes, Anchors(config).boxes)
+        iou = coverage.best_iou(coverage.letterbox(objects, config.image_hw), anchors)
     shapes = AnchorShapes.of(config)
     return AnchorRow(
         f"{width}x{height}",
         _hparams(config),
         fitted,
-        coverage.summary(objects, iou, config.image_hw),
+        coverage.summary(objects, anchors, iou, config.image_hw),
         len(shapes),
         len(shapes.matches(AnchorShapes.of(Config()))),
         len(objects),

@@ -4,7 +4,7 @@ An object whose best anchor has an IoU below 0.5 is still given that one anchor,
 well while the object is starved of positives: small and narrow objects are lost this way.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,14 @@ class Coverage:
         missed: share of the objects whose best IoU is below 0.5, by group: `all`, each size class,
             each class. Groups without an object are left out.
         mean_iou: mean best IoU, by the same groups.
+        positives: mean number of anchors with an IoU of 0.5 or more, by the same groups.
         padding: share of the input's pixels that letterboxing leaves empty, mean over objects'
             images.
     """
 
     missed: dict[str, float]
     mean_iou: dict[str, float]
+    positives: dict[str, float]
     padding: float
 
 
@@ -45,11 +47,15 @@ def measure(objects: Objects, anchors: np.ndarray, input_hw: tuple[int, int]) ->
         anchors: float [A, 4], ymin, xmin, ymax, xmax in input pixels.
         input_hw: (height, width) of the input, into which every image is letterboxed.
     """
-    return summary(objects, best_iou(letterbox(objects, input_hw), anchors), input_hw)
+    iou = best_iou(letterbox(objects, input_hw), anchors)
+    return summary(objects, anchors, iou, input_hw)
 
 
-def summary(objects: Objects, iou: np.ndarray, input_hw: tuple[int, int]) -> Coverage:
-    """The same from the best IoU of each object, [N]."""
+def summary(
+    objects: Objects, anchors: np.ndarray, iou: np.ndarray, input_hw: tuple[int, int]
+) -> Coverage:
+    """The same where the best IoU of each object, [N], is known."""
+    count = num_positives(letterbox(objects, input_hw), anchors)
     groups = {"all": np.full(len(objects), True)}
     groups |= {name: objects.sizes == name for name in SIZE_CLASSES}
     groups |= in_kitti_order({name: objects.types == name for name in np.unique(objects.types)})
@@ -58,6 +64,7 @@ def summary(objects: Objects, iou: np.ndarray, input_hw: tuple[int, int]) -> Cov
     return Coverage(
         missed={name: float((iou[mask] < MATCH_IOU).mean()) for name, mask in groups.items()},
         mean_iou={name: float(iou[mask].mean()) for name, mask in groups.items()},
+        positives={name: float(count[mask].mean()) for name, mask in groups.items()},
         padding=float(padding(objects.image_hw[first], input_hw).mean()),
     )
 
@@ -88,20 +95,47 @@ def best_iou(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         boxes: float [N, 4], ymin, xmin, ymax, xmax.
         anchors: float [A, 4], the same; whole grids, as `Anchors` makes them.
     """
-    anchors = anchors.astype(np.float64)
-    centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
-    shape = _cluster(size[:, 0]) * len(size) + _cluster(size[:, 1])
     best = np.zeros(len(boxes))
-    for one in np.unique(shape):
-        grid = centre[shape == one]
-        near = np.stack(
-            [_nearest(np.unique(grid[:, axis]), boxes[:, [axis, axis + 2]]) for axis in (0, 1)], 1
-        )
-        half = size[shape == one].mean(0) / 2
+    for axes, half in _grids(anchors):
+        near = np.stack([_nearest(axes[i], boxes[:, [i, i + 2]]) for i in (0, 1)], 1)
         best = np.maximum(
             best, paired_iou(boxes, np.concatenate([near - half, near + half], axis=1))
         )
     return best
+
+
+def num_positives(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """How many anchors have an IoU of `MATCH_IOU` or more with each box: int [N].
+
+    In one row of a grid these are its columns within some distance of the box's centre: as far as
+    the overlap in x makes up, with that in y, the shared area that such an IoU asks for.
+
+    Args:
+        boxes, anchors: as of `best_iou`.
+    """
+    middle, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    count = np.zeros(len(boxes), int)
+    for (rows, columns), half in _grids(anchors):
+        least = MATCH_IOU / (1 + MATCH_IOU) * (sides.prod(1) + 4 * half.prod())  # shared area
+        most, span = np.minimum(sides, 2 * half), sides / 2 + half
+        for row in rows:
+            shared = np.minimum(most[:, 0], span[:, 0] - np.abs(middle[:, 0] - row))
+            some = np.flatnonzero(shared * most[:, 1] >= least)
+            reach = span[some, 1] - least[some] / shared[some]
+            ends = [np.searchsorted(columns, middle[some, 1] + x, side)
+                    for x, side in ((-reach, "left"), (reach, "right"))]  # fmt: skip
+            count[some] += ends[1] - ends[0]
+    return count
+
+
+def _grids(anchors: np.ndarray) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
+    """Of each shape of anchors: y and x of its grid, ascending; half its height and width."""
+    anchors = anchors.astype(np.float64)
+    centre, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    shape = _cluster(size[:, 0]) * len(size) + _cluster(size[:, 1])
+    for one in np.unique(shape):
+        grid = centre[shape == one]
+        yield [np.unique(grid[:, axis]) for axis in (0, 1)], size[shape == one].mean(0) / 2
 
 
 def fit(

@@ -54,6 +54,7 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
             for name in anchor_groups(rows)
         ),
         ["mean best IoU", *(f"{one.mean_iou['all']:.2f}" for one in covered)],
+        ["anchors an object", *(f"{one.positives['all']:.1f}" for one in covered)],
         ["padding, %", *(f"{100 * one.padding:.0f}" for one in covered)],
     ]
     _print_table(console, table)

@@ -29,8 +29,8 @@ def objects(boxes, image_hw=(375, 1242), types="Car") -> Objects:
 
 
 def brute_force(boxes, anchors):
-    pairs = [paired_iou(np.tile(box, (len(anchors), 1)), anchors).max() for box in boxes]
-    return np.array(pairs)
+    """IoU of each box with each anchor, [N, A]."""
+    return np.array([paired_iou(np.tile(box, (len(anchors), 1)), anchors) for box in boxes])
 
 
 @settings(max_examples=30, deadline=None)
@@ -45,7 +45,10 @@ def test_the_nearest_anchor_of_each_shape_is_the_best(corners, setting):
     anchors = Anchors(config(size, aspect_ratios=[1.0, (1.4, 0.7), 0.4], **values)).boxes
     boxes = np.array([(y, x, y + height, x + width) for y, x, height, width in corners])
     expected = brute_force(boxes, anchors.astype(np.float64))
-    np.testing.assert_allclose(coverage.best_iou(boxes, anchors), expected, atol=1e-4)
+    np.testing.assert_allclose(coverage.best_iou(boxes, anchors), expected.max(1), atol=1e-4)
+    fewest, most = ((expected >= 0.5 + some).sum(1) for some in (1e-4, -1e-4))
+    found = coverage.num_positives(boxes, anchors)
+    assert (fewest <= found).all() and (found <= most).all()
 
 
 def test_an_anchor_covers_itself():

@@ -80,7 +80,8 @@ def test_anchor_rows_compare_sizes_and_propose(write):
     assert len(anchor_rows(objects, Config(), [256], fit=False)) == 1
 
     text = printed(report, rows)
-    assert "Fewest lost, fits aside:\n  --hparams=image_size=256x" in text and "padding, %" in text
+    assert "Fewest lost, fits aside:\n  --hparams=image_size=256x" in text
+    assert "anchors an object" in text and "padding, %" in text
 
 
 def test_each_proposal_says_whether_it_keeps_the_heads_of_a_coco_checkpoint(write):
