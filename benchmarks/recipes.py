@@ -59,9 +59,10 @@ EVAL_IMAGES = flags.DEFINE_integer(
     "eval_images", 1500, "Evaluate after each so many images seen.", lower_bound=1
 )
 
-# A lever of the recipe -> its hyper-parameters; without it they are the model's own, as AutoML's.
+# A lever -> its hyper-parameters; without it they are the model's own, as AutoML's.
+FITTED = "fitted anchors"  # what the inspector fits to the input
 LEVERS = {
-    "fitted anchors": ("anchor_scale", "aspect_ratios"),  # what the inspector fits to the input
+    FITTED: ("anchor_scale", "aspect_ratios"),
     "ignore regions": ("ignore_regions",),
     "balance and augmentation": (
         "jitter_min", "jitter_max", "crop_prob", "photometric", "mosaic_prob", "copy_paste_prob",
@@ -77,7 +78,7 @@ class Arm:
 
     Attributes:
         size: of `SIZES`.
-        levers: how many of `LEVERS`, from the first on.
+        levers: which of `LEVERS`.
         pretrained: starts from --backbone_ckpt, else from random weights.
         long: sees --long_images, or stops after four evaluations without a better one.
     """
@@ -85,7 +86,7 @@ class Arm:
     name: str
     what: str
     size: str = "small"
-    levers: int = len(LEVERS)
+    levers: tuple[str, ...] = tuple(LEVERS)
     pretrained: bool = True
     long: bool = False
 
@@ -107,13 +108,13 @@ class Arm:
 
 # The most telling first.
 ARMS = (
-    Arm("imagenet", "ImageNet, the whole recipe"),
-    Arm("resolution", "ImageNet, the whole recipe", "medium"),
-    Arm("long", "ImageNet, the whole recipe, long", "large", long=True),
-    Arm("random", "random weights, the whole recipe", pretrained=False),
-    Arm("stock", "ImageNet, AutoML's anchors, background and jitter", levers=0),
-    Arm("anchors", "ImageNet, + fitted anchors", levers=1),
-    Arm("ignore", "ImageNet, + fitted anchors, ignore regions", levers=2),
+    Arm("imagenet", "ImageNet, all levers"),
+    Arm("resolution", "ImageNet, all levers", "medium"),
+    Arm("long", "ImageNet, all but fitted anchors, long", "large", tuple(LEVERS)[1:], long=True),
+    Arm("random", "random weights, all levers", pretrained=False),
+    Arm("stock", "ImageNet, AutoML's anchors, background and jitter", levers=()),
+    Arm("anchors", "ImageNet, + fitted anchors", levers=(FITTED,)),
+    Arm("ignore", "ImageNet, + fitted anchors, ignore regions", levers=(FITTED, "ignore regions")),
 )
 COMPARISONS = {  # name: (before, after)
     "start": ("random", "imagenet"),
@@ -178,10 +179,10 @@ def hparams_of(arm: Arm) -> dict[str, Any]:
     recipe = RECIPE.value or f"configs/kitti_{'lite0' if lite else 'from_imagenet'}.yaml"
     hparams = parse_hparams([recipe, *HPARAMS.value])
     stock = flatten(Config.for_model(MODEL.value).to_dict()) | AUTOML_BACKGROUND
-    for number, keys in enumerate(LEVERS.values()):
-        if number >= arm.levers:
+    for lever, keys in LEVERS.items():
+        if lever not in arm.levers:
             hparams |= {key: stock[key] for key in keys}
-    if arm.levers:
+    if FITTED in arm.levers:
         hparams |= fitted_anchors(SIZES[arm.size].value)
     images = LONG_IMAGES.value if arm.long else IMAGES.value
     return hparams | {

@@ -94,12 +94,13 @@ def run(make_kitti, root: Path, tmp_path: Path):
 
 def test_arms_go_on_where_they_were(run, tmp_path: Path):
     work = tmp_path / "work"
-    failed, first, second, third, _, changed, unknown = run(
+    failed, first, second, third, _, _, changed, unknown = run(
         (True, ["--arms=imagenet"]),
         (False, ["--arms=imagenet"]),
         (False, ["--arms=random,imagenet"]),
         (False, ["--arms=random"]),
         (True, ["--arms=ignore"]),
+        (True, ["--arms=long", "--large=96x32"]),
         (False, ["--arms=ignore", "--train_batch_size=4"]),
         (False, ["--arms=imagenett"]),
     )
@@ -122,3 +123,5 @@ def test_arms_go_on_where_they_were(run, tmp_path: Path):
     less = yaml.safe_load((work / "ignore/arm.yaml").read_text())["hparams"]
     assert (less["jitter_min"], less["jitter_max"], less["crop_prob"]) == (0.1, 2.0, 0.0)
     assert less["anchor_scale"] == whole["hparams"]["anchor_scale"]
+    long = yaml.safe_load((work / "long/arm.yaml").read_text())["hparams"]
+    assert (long["anchor_scale"], long["jitter_max"]) == (3.0, whole["hparams"]["jitter_max"])
