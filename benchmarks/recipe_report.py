@@ -177,6 +177,7 @@ def curve_figure(runs: Sequence[Run], batch_size: int) -> Figure:
     for heading, plot in zip(CURVES, plots, strict=True):
         title = heading if heading == "AP50" else f"{heading}, moderate R40"
         plot.set(title=f"{title}, %", xlabel="images seen")
+        plot.locator_params(axis="x", nbins=5)  # longer numbers would touch
         plot.set_xlim(left=0)
         plot.set_ylim(bottom=0)
         plot.grid(color="#dddddd", linewidth=0.6)

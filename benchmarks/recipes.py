@@ -111,6 +111,7 @@ ARMS = (
     Arm("imagenet", "ImageNet, all levers"),
     Arm("resolution", "ImageNet, all levers", "medium"),
     Arm("long", "ImageNet, all but fitted anchors, long", "large", tuple(LEVERS)[1:], long=True),
+    Arm("unfitted", "ImageNet, all but fitted anchors", "medium", tuple(LEVERS)[1:]),
     Arm("random", "random weights, all levers", pretrained=False),
     Arm("stock", "ImageNet, AutoML's anchors, background and jitter", levers=()),
     Arm("anchors", "ImageNet, + fitted anchors", levers=(FITTED,)),
@@ -123,6 +124,7 @@ COMPARISONS = {  # name: (before, after)
     "balance and augmentation": ("ignore", "imagenet"),
     "all levers": ("stock", "imagenet"),
     "resolution": ("imagenet", "resolution"),
+    "anchors at medium size": ("unfitted", "resolution"),
     "size and time": ("imagenet", "long"),
 }
 PATIENCE = 4
