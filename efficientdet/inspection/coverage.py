@@ -54,7 +54,7 @@ def measure(objects: Objects, anchors: np.ndarray, input_hw: tuple[int, int]) ->
 def summary(
     objects: Objects, anchors: np.ndarray, iou: np.ndarray, input_hw: tuple[int, int]
 ) -> Coverage:
-    """The same where the best IoU of each object, [N], is known."""
+    """The same where the best IoU of each object with any anchor, [N], 0..1, is known."""
     count = num_positives(letterbox(objects, input_hw), anchors)
     groups = {"all": np.full(len(objects), True)}
     groups |= {name: objects.sizes == name for name in SIZE_CLASSES}
