@@ -3,7 +3,7 @@
   python inspect_tfrecord.py --input=train.record,val.record
   python inspect_tfrecord.py --input='./finTfrecords/*.record' --report=a.html
   python inspect_tfrecord.py --input=train.record --image_size=512,1280x384 \\
-      --hparams=anchor_scale=2
+      --hparams=anchor_scale=3
   python inspect_tfrecord.py --input=train.record --memory_gb=6 \\
       --recommend_yaml=own.yaml
 
@@ -41,7 +41,7 @@ flags.DEFINE_string("label_map_path", None, "Classes to check against; default: 
 flags.DEFINE_string("report", None, "HTML file to write: tables, plots and pictures in one page.")
 flags.DEFINE_list("image_size", ["512", "768", "1280x384"], "Inputs of the anchor report, WxH.")
 flags.DEFINE_string("model_name", "efficientdet-d0", "Model whose anchors are reported.")
-flags.DEFINE_multi_string("hparams", [], "k=v pairs or a .yaml, for example anchor_scale=2.")
+flags.DEFINE_multi_string("hparams", [], "k=v pairs or a .yaml, for example anchor_scale=3.")
 flags.DEFINE_bool("fit_anchors", True, "Propose anchors that fit these objects.")
 flags.DEFINE_bool(
     "recommend", False, "Instead of the anchor report: an input size and anchors for these objects."

@@ -60,7 +60,7 @@ EVAL_IMAGES = flags.DEFINE_integer(
 )
 
 # A lever -> its hyper-parameters; without it they are the model's own, as AutoML's.
-FITTED = "fitted anchors"  # what the inspector fits to the input
+FITTED = "fitted anchors"  # what the inspector says for the input
 LEVERS = {
     FITTED: ("anchor_scale", "aspect_ratios"),
     "ignore regions": ("ignore_regions",),
@@ -110,8 +110,7 @@ class Arm:
 ARMS = (
     Arm("imagenet", "ImageNet, all levers"),
     Arm("resolution", "ImageNet, all levers", "medium"),
-    Arm("long", "ImageNet, all but fitted anchors, long", "large", tuple(LEVERS)[1:], long=True),
-    Arm("unfitted", "ImageNet, all but fitted anchors", "medium", tuple(LEVERS)[1:]),
+    Arm("long", "ImageNet, all levers, long", "large", long=True),
     Arm("random", "random weights, all levers", pretrained=False),
     Arm("stock", "ImageNet, AutoML's anchors, background and jitter", levers=()),
     Arm("anchors", "ImageNet, + fitted anchors", levers=(FITTED,)),
@@ -124,7 +123,6 @@ COMPARISONS = {  # name: (before, after)
     "balance and augmentation": ("ignore", "imagenet"),
     "all levers": ("stock", "imagenet"),
     "resolution": ("imagenet", "resolution"),
-    "anchors at medium size": ("unfitted", "resolution"),
     "size and time": ("imagenet", "long"),
 }
 PATIENCE = 4
@@ -195,15 +193,15 @@ def hparams_of(arm: Arm) -> dict[str, Any]:
 
 
 def fitted_anchors(size: str) -> dict[str, Any]:
-    """The anchors that the inspector proposes for the training records at this input."""
+    """The anchors that the inspector chooses for the training records at this input."""
     from efficientdet.input.record_set import RecordSet
     from efficientdet.inspection import checks
-    from efficientdet.inspection.anchor_report import anchor_rows
+    from efficientdet.inspection.anchor_report import anchor_rows, best_row
 
     files = RecordSet.open(TRAIN.value).files
     objects = checks.check_records(files, decode_images=False).sets[0].statistics.objects
     config = Config.for_model(MODEL.value)
-    return parse_hparams(anchor_rows(objects[objects.trained], config, [size])[-1].hparams)
+    return parse_hparams(best_row(anchor_rows(objects[objects.trained], config, [size])).hparams)
 
 
 def train(arm: Arm, hparams: Mapping[str, Any], lock: int) -> None:

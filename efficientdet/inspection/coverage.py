@@ -1,7 +1,9 @@
 """How well a set of anchors covers a set of objects, and anchors fitted to them.
 
 An object whose best anchor has an IoU below 0.5 is still given that one anchor, so training looks
-well while the object is starved of positives: small and narrow objects are lost this way.
+well while the object is starved of positives: small and narrow objects are lost this way. One with
+few anchors learns slowly, too: smaller anchors lose fewer objects and leave each with fewer, so the
+two are weighed as one, the share that objects lack of `ENOUGH` anchors.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,10 @@ from efficientdet.dataset.boxes import paired_iou
 from efficientdet.dataset.statistics import SIZE_CLASSES, Objects, in_kitti_order
 
 MATCH_IOU = 0.5  # target assignment: anchors at or above it are positive
+# Positives of an object beyond which more help no further; ATSS (Zhang et al. 2020, table 4) takes
+# 9 candidates a level and finds 7 to 17 alike. What it chose on KITTI: docs/recipes.md.
+ENOUGH = 9
+WORTH_A_FIT = 0.01  # of `Coverage.lacking`: less is no reason for other anchors than a model's own
 _SCALES = np.arange(1.0, 6.01, 0.25)
 _FIT_OBJECTS = 4000
 
@@ -29,6 +35,7 @@ class Coverage:
             each class. Groups without an object are left out.
         mean_iou: mean best IoU, by the same groups.
         positives: mean number of anchors with an IoU of 0.5 or more, by the same groups.
+        lacking: mean share of `ENOUGH` such anchors that an object does not have, likewise.
         padding: share of the input's pixels that letterboxing leaves empty, mean over objects'
             images.
     """
@@ -36,7 +43,26 @@ class Coverage:
     missed: dict[str, float]
     mean_iou: dict[str, float]
     positives: dict[str, float]
+    lacking: dict[str, float]
     padding: float
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What the anchors are to each of N objects.
+
+    Attributes:
+        iou: float [N], 0..1: the greatest IoU with any anchor.
+        positives: int [N], anchors with an IoU of 0.5 or more.
+    """
+
+    iou: np.ndarray
+    positives: np.ndarray
+
+    @property
+    def lacking(self) -> np.ndarray:
+        """Share of `ENOUGH` positives that each has not: float [N], 0..1."""
+        return 1 - np.minimum(self.positives, ENOUGH) / ENOUGH
 
 
 def measure(objects: Objects, anchors: np.ndarray, input_hw: tuple[int, int]) -> Coverage:
@@ -47,24 +73,31 @@ def measure(objects: Objects, anchors: np.ndarray, input_hw: tuple[int, int]) ->
         anchors: float [A, 4], ymin, xmin, ymax, xmax in input pixels.
         input_hw: (height, width) of the input, into which every image is letterboxed.
     """
-    iou = best_iou(letterbox(objects, input_hw), anchors)
-    return summary(objects, anchors, iou, input_hw)
+    return summary(objects, match(objects, anchors, input_hw), input_hw)
 
 
-def summary(
-    objects: Objects, anchors: np.ndarray, iou: np.ndarray, input_hw: tuple[int, int]
-) -> Coverage:
-    """The same where the best IoU of each object with any anchor, [N], 0..1, is known."""
-    count = num_positives(letterbox(objects, input_hw), anchors)
+def match(objects: Objects, anchors: np.ndarray, input_hw: tuple[int, int]) -> Matches:
+    """The same of each object by itself."""
+    boxes = letterbox(objects, input_hw)
+    return Matches(best_iou(boxes, anchors), num_positives(boxes, anchors))
+
+
+def summary(objects: Objects, matches: Matches, input_hw: tuple[int, int]) -> Coverage:
+    """The means of what each object has."""
     groups = {"all": np.full(len(objects), True)}
     groups |= {name: objects.sizes == name for name in SIZE_CLASSES}
     groups |= in_kitti_order({name: objects.types == name for name in np.unique(objects.types)})
     groups = {name: mask for name, mask in groups.items() if mask.any()}
     _, first = np.unique(objects.image, return_index=True)
+
+    def means(values: np.ndarray) -> dict[str, float]:
+        return {name: float(values[mask].mean()) for name, mask in groups.items()}
+
     return Coverage(
-        missed={name: float((iou[mask] < MATCH_IOU).mean()) for name, mask in groups.items()},
-        mean_iou={name: float(iou[mask].mean()) for name, mask in groups.items()},
-        positives={name: float(count[mask].mean()) for name, mask in groups.items()},
+        missed=means(matches.iou < MATCH_IOU),
+        mean_iou=means(matches.iou),
+        positives=means(matches.positives),
+        lacking=means(matches.lacking),
         padding=float(padding(objects.image_hw[first], input_hw).mean()),
     )
 
@@ -118,14 +151,23 @@ def num_positives(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     for (rows, columns), half in _grids(anchors):
         least = MATCH_IOU / (1 + MATCH_IOU) * (sides.prod(1) + 4 * half.prod())  # shared area
         most, span = np.minimum(sides, 2 * half), sides / 2 + half
-        for row in rows:
-            shared = np.minimum(most[:, 0], span[:, 0] - np.abs(middle[:, 0] - row))
-            some = np.flatnonzero(shared * most[:, 1] >= least)
-            reach = span[some, 1] - least[some] / shared[some]
-            ends = [np.searchsorted(columns, middle[some, 1] + x, side)
-                    for x, side in ((-reach, "left"), (reach, "right"))]  # fmt: skip
-            count[some] += ends[1] - ends[0]
+        some = np.flatnonzero(most.prod(1) >= least)
+        least, most, span = least[some], most[some], span[some]
+        y, x = middle[some].T
+        first, end = _within(rows, y, span[:, 0] - least / most[:, 1])
+        for step in range((end - first).max(initial=0)):
+            here = np.flatnonzero(first + step < end)
+            distance = np.abs(y[here] - rows[first[here] + step])
+            shared = np.minimum(most[here, 0], span[here, 0] - distance)
+            start, stop = _within(columns, x[here], span[here, 1] - least[here] / shared)
+            count[some[here]] += stop - start
     return count
+
+
+def _within(points: np.ndarray, centre: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, ...]:
+    """First and end index [N] of those of `points` (ascending) no farther than reach, if >= 0."""
+    first = np.searchsorted(points, centre - reach, "left")
+    return first, np.maximum(first, np.searchsorted(points, centre + reach, "right"))
 
 
 def _grids(anchors: np.ndarray) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
@@ -144,10 +186,11 @@ def fit(
     make_anchors: MakeAnchors,
     ratios: Sequence[float] = (1.0, 2.0, 0.5),
 ) -> tuple[float, list[float]]:
-    """`anchor_scale` and `aspect_ratios` that leave the fewest objects below IoU 0.5.
+    """`anchor_scale` and `aspect_ratios` that leave objects with the least lack of anchors.
 
-    Tries all scales from 1 to 6 with the given ratios and with ratios fitted to the boxes. Classes
-    count by the square root of their number, so that cars do not decide alone.
+    Tries all scales from 1 to 6 with the given ratios and with ratios fitted to the boxes, which
+    must be worth it. Classes count by the square root of their number, so that cars do not decide
+    alone.
 
     Args:
         objects: N >= 1 of them; a regular sample of 4000 is looked at.
@@ -160,7 +203,7 @@ def fit(
     weights = _class_weights(objects.types)
     candidates = [ratios, fitted_ratios(objects, weights, ratios)]
     fits = [best_scale(objects, weights, input_hw, make_anchors, one) for one in candidates]
-    best = min((0, 1), key=lambda index: fits[index][0])
+    best = int(fits[0][0] - fits[1][0] >= WORTH_A_FIT)
     return fits[best][1], list(candidates[best])
 
 
@@ -170,27 +213,22 @@ def best_scale(
     input_hw: tuple[int, int],
     make_anchors: MakeAnchors,
     ratios: Sequence[float],
-    slack: float = 0.0,
 ) -> tuple[float, float]:
-    """Cost and `anchor_scale`, of 1 to 6, of the anchors that leave the fewest below IoU 0.5.
+    """Cost and `anchor_scale`, of 1 to 6, of the anchors that objects lack least.
 
     Args:
         weights: of the objects, [N], with a sum of 1.
-        slack: the smallest scale is taken whose cost is within so much of the least.
 
     Returns:
-        The cost is the weighted share of the objects that are lost, less 0.1 of the mean IoU: of
-        equal losses, the nearer fit.
+        The cost is the weighted mean of `Matches.lacking`, less 0.01 of the mean IoU: of equals,
+        the nearer fit.
     """
-    boxes = letterbox(objects, input_hw)
 
     def cost(scale: float) -> float:
-        found = best_iou(boxes, make_anchors(scale, ratios))
-        return float(weights @ ((found < MATCH_IOU) - 0.1 * found))
+        found = match(objects, make_anchors(scale, ratios), input_hw)
+        return float(weights @ (found.lacking - 0.01 * found.iou))
 
-    costs = {scale: cost(scale) for scale in _SCALES.tolist()}
-    enough = min(costs.values()) + slack
-    return next((cost, scale) for scale, cost in costs.items() if cost <= enough)
+    return min((cost(scale), scale) for scale in _SCALES.tolist())
 
 
 def fitted_ratios(objects: Objects, weights: np.ndarray, ratios: Sequence[float]) -> list[float]:

@@ -22,36 +22,45 @@ from efficientdet.wording import NBSP, counted
 
 OBJECTIVE = (
     "The smallest input that shows 98 % of the objects at 16 pixels or more, else the largest that "
-    "the memory and the images' own size allow; then the anchors that leave the fewest objects "
-    "below IoU 0.5, each class and size counted by the square root of its number."
+    "the memory and the images' own size allow; then the anchors of which objects lack least: the "
+    f"share of {coverage.ENOUGH} anchors of IoU 0.5 or more that an object does not have, each "
+    "class and size counted by the square root of its number. The model's own scale stays, and "
+    "then its own shapes, where a fit saves less than a hundredth."
 )
 CUDA_BYTES = 2**30  # of the budget: cuDNN's workspace and the CUDA context
 _SEEN_PX, _SEEN_SHARE, _SAME_SCALE = 16, 0.98, 0.99
 _MAX_PIXELS, _MAX_SIDE = 2**23, 2**14
 _SAMPLE = 4000  # objects that a fit looks at
-# 2 % of 4,000 objects are known to 0.2 %; of equals the smaller anchors: jitter shrinks objects.
-_NOISE = 0.003
 _FEW = 20  # objects of a class and size that count with the others
-# So much less of the weighted objects must be lost for what a COCO checkpoint has no rows for.
-_WORTH_NEW_SHAPES, _WORTH_NEW_LEVEL, _LOST_MUCH = 0.01, 0.5, 0.05
+# A level that a COCO checkpoint has no weights for must find so many of the lost, if many are.
+_WORTH_NEW_LEVEL, _LOST_MUCH = 0.5, 0.05
 
 Costs = tuple[float, float]  # bytes of a step: whatever the input, and of each pixel of the batch
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One configuration: what it loses, and what it needs."""
+    """One configuration: what its objects lack, and what it needs.
+
+    Attributes:
+        lacking: as of `Coverage`, each class and size counted by the square root of its number.
+    """
 
     config: Config
     row: AnchorRow
     num_bytes: float
-    lost: float  # share, each class and size counted by the square root of its number
+    lacking: float
 
     @property
     def pixels(self) -> int:
         """Pixels of an input."""
         height, width = self.config.image_hw
         return height * width
+
+    @property
+    def lost(self) -> float:
+        """Share of the objects without an anchor of IoU 0.5."""
+        return self.row.coverage.missed["all"]
 
 
 @dataclass(frozen=True)
@@ -132,9 +141,8 @@ def recommend(
             "--hparams=mixed_precision=True,grad_checkpoint=True"
         )
     chosen_size, smaller = inputs[-1], inputs[: len(inputs) - 1][-1:]
-    own = [measure(config), measure(_at(config, chosen_size))]
     fits = [measure.fit(_at(config, size)) for size in (*smaller, chosen_size)]
-    candidates = own + [one for pair in fits for one in pair]
+    candidates = [measure(config), *(one for some in fits for one in some)]
     chosen = _simplest(fits[-1])
     if wanted > affordable:
         notes.append(
@@ -170,18 +178,16 @@ class _Measure:
     def __call__(self, config: Config, fitted: bool = False) -> Candidate:
         fixed, per_pixel = self.costs[config.min_level]
         height, width = config.image_hw
-        iou = coverage.best_iou(
-            coverage.letterbox(self.objects, config.image_hw), Anchors(config).boxes
-        )
+        matches = coverage.match(self.objects, Anchors(config).boxes, config.image_hw)
         return Candidate(
             config,
-            anchor_row(self.objects, config, fitted, iou),
+            anchor_row(self.objects, config, fitted, matches),
             fixed + per_pixel * self.batch_size * height * width,
-            float(self.weights @ (iou < coverage.MATCH_IOU)),
+            float(self.weights @ matches.lacking),
         )
 
     def fit(self, config: Config) -> list[Candidate]:
-        """The configured shapes at the best scale, and fitted shapes where objects are enough."""
+        """As configured; the best scale; that of fitted shapes, where objects are enough."""
         few, weights = self.objects[self.sample], self.weights[self.sample]
         weights = weights / weights.sum()
         ratios = [ratios_of(config)]
@@ -192,18 +198,21 @@ class _Measure:
             changes = {"anchor_scale": scale, "aspect_ratios": list(aspects)}
             return Anchors(config.override(changes)).boxes
 
-        found = []
+        found = [self(config)]
         for one in ratios:
-            _, scale = coverage.best_scale(few, weights, config.image_hw, make_anchors, one, _NOISE)
+            _, scale = coverage.best_scale(few, weights, config.image_hw, make_anchors, one)
             changes = {"anchor_scale": scale, "aspect_ratios": one}
             found.append(self(config.override(changes), fitted=one is not ratios[0]))
         return found
 
 
 def _simplest(found: Sequence[Candidate]) -> Candidate:
-    """The configured shapes, unless fitted ones are worth the rows of a COCO checkpoint."""
-    first, best = found[0], min(found, key=lambda one: one.lost)
-    return best if first.lost - best.lost >= _WORTH_NEW_SHAPES else first
+    """The first, unless a later one is worth it: heads that are trained know their own anchors."""
+    chosen = found[0]
+    for one in found[1:]:
+        if chosen.lacking - one.lacking >= coverage.WORTH_A_FIT:
+            chosen = one
+    return chosen
 
 
 def _choose_input(

@@ -13,6 +13,7 @@ from efficientdet.inspection import figures as data_figures
 from efficientdet.inspection import sheets as data_sheets
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Report, by_kind
+from efficientdet.inspection.coverage import ENOUGH
 from efficientdet.inspection.near_duplicates import MAX_BITS, NUM_BITS, WARN_SHARE, NearDuplicates
 from efficientdet.inspection.recommend import OBJECTIVE, Recommendation
 from efficientdet.visualize import html
@@ -117,6 +118,7 @@ def write_html(
         groups=anchor_groups(anchors) if anchors else [],
         choice=choice,
         objective=OBJECTIVE,
+        enough=ENOUGH,
         best_hparams=best_row(anchors).typed if anchors else "",
     )
     with atomic_open(path) as file:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from efficientdet.inspection.anchor_report import FIT_OBJECTS, AnchorRow, best_row
 from efficientdet.inspection.checks import InspectedSet, Problem, Report, by_kind
+from efficientdet.inspection.coverage import ENOUGH
 from efficientdet.inspection.near_duplicates import NearDuplicates
 from efficientdet.inspection.recommend import Recommendation
 from efficientdet.inspection.report import anchor_groups, class_table, facts
@@ -55,6 +56,7 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
         ),
         ["mean best IoU", *(f"{one.mean_iou['all']:.2f}" for one in covered)],
         ["anchors an object", *(f"{one.positives['all']:.1f}" for one in covered)],
+        [f"lacking of {ENOUGH}, %", *(f"{100 * one.lacking['all']:.1f}" for one in covered)],
         ["padding, %", *(f"{100 * one.padding:.0f}" for one in covered)],
     ]
     _print_table(console, table)
@@ -72,7 +74,7 @@ def print_anchors(console: Console, rows: Sequence[AnchorRow]) -> None:
         aside = ", fits aside" if few else ""
         why = f", too few: a fit needs {FIT_OBJECTS}" if few else ""
         _say(console, f"Fitted to {counted(number, 'object')}{why}.")
-    _say(console, f"Fewest lost{aside}:")
+    _say(console, f"Least lacking{aside}:")
     _say(console, f"--hparams={best_row(rows).typed}", indent=2)
     console.print()
 
@@ -85,7 +87,7 @@ def print_recommendation(console: Console, found: Recommendation, text: str) -> 
     """
     _say(console, "Objects that no anchor covers (best IoU below 0.5), %", style="bold")
     ones = found.candidates
-    covered = [one.row.coverage.missed for one in ones]
+    covered = [one.row.coverage for one in ones]
     groups = anchor_groups([one.row for one in ones])
     table = [
         ["", *(one.row.input_size for one in ones)],
@@ -94,8 +96,9 @@ def print_recommendation(console: Console, found: Recommendation, text: str) -> 
         ["aspect_ratios", *("fitted" if one.row.fitted else "configured" for one in ones)],
         ["min_level", *(one.config.min_level for one in ones)],
         [f"GB of {found.batch_size} images", *(f"{one.num_bytes / 2**30:.1f}" for one in ones)],
-        *([name, *(f"{100 * missed[name]:.1f}" for missed in covered)] for name in groups),
-        ["balanced", *(f"{100 * one.lost:.1f}" for one in ones)],
+        *([name, *(f"{100 * one.missed[name]:.1f}" for one in covered)] for name in groups),
+        ["anchors an object", *(f"{one.positives['all']:.1f}" for one in covered)],
+        ["lacking, balanced", *(f"{100 * one.lacking:.1f}" for one in ones)],
     ]
     _print_table(console, table)
     console.print(f"\n{text}", highlight=False, soft_wrap=True, markup=False)

@@ -164,6 +164,6 @@ def _tell_coverage(missed: Mapping[str, float], count: int, config: Config) -> N
         return
     logger.warning(
         f"{line}. They will hardly be learnt. --hparams=configs/kitti_d0.yaml "
-        "(image_size=1280x384, anchor_scale=2) sees more; inspect_tfrecord.py "
+        "(image_size=1280x384, anchor_scale=3) sees more; inspect_tfrecord.py "
         "--image_size=... compares sizes and proposes anchors"
     )

@@ -48,7 +48,7 @@ def test_the_input_is_that_of_the_images_and_the_anchors_lose_less():
     result = found(objects(500, (6, 30)))
     assert result.chosen.row.input_size == "256x128"
     first = result.candidates[0]
-    assert first.row.input_size == "128x64" and result.chosen.lost < first.lost
+    assert first.row.input_size == "128x64" and result.chosen.lacking < first.lacking
     assert result.chosen.row.num_anchors == 9
     assert result.chosen in result.candidates
 

@@ -76,11 +76,11 @@ def test_anchor_rows_compare_sizes_and_propose(write):
         ("256x128", True),
     ]
     assert rows[0].hparams == "anchor_scale=4.0,aspect_ratios=1.0*2.0*0.5"
-    assert rows[1].coverage.missed["all"] <= rows[0].coverage.missed["all"]
+    assert rows[1].coverage.lacking["all"] <= rows[0].coverage.lacking["all"]
     assert len(anchor_rows(objects, Config(), [256], fit=False)) == 1
 
     text = printed(report, rows)
-    assert "Fewest lost, fits aside:\n  --hparams=image_size=256x" in text
+    assert "Least lacking, fits aside:\n  --hparams=image_size=256x" in text
     assert "anchors an object" in text and "padding, %" in text
 
 

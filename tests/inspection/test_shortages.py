@@ -104,10 +104,12 @@ def test_the_set_to_train_on_is_known_whatever_the_order():
 
 def test_few_objects_recommend_no_fit():
     def rows(number: int) -> list[AnchorRow]:
-        stock = AnchorRow("512x512", "a", False, Coverage({"all": 0.4}, {}, {}, 0.0), 9, 9, number)
+        stock = AnchorRow(
+            "512x512", "a", False, Coverage({}, {}, {}, {"all": 0.4}, 0.0), 9, 9, number
+        )
         return [
             stock,
-            dataclasses.replace(stock, fitted=True, coverage=Coverage({"all": 0}, {}, {}, 0)),
+            dataclasses.replace(stock, fitted=True, coverage=Coverage({}, {}, {}, {"all": 0}, 0)),
         ]
 
     few, enough = rows(56), rows(FIT_OBJECTS)
