@@ -90,7 +90,7 @@ class Recommendation:
         comments = [
             f"{config.name} for {counted(row.num_objects, 'object')} of {source}, by "
             "inspect_tfrecord.py --recommend. Give it to main.py as --hparams=THIS_FILE; after a "
-            "recipe, --hparams=configs/kitti_d0.yaml,THIS_FILE, it replaces these keys.",
+            "recipe, --hparams=RECIPE,THIS_FILE, it replaces these keys.",
             OBJECTIVE,
             f"Lost: {', '.join(f'{name} {100 * share:.1f} %' for name, share in lost.items())}.",
             f"Memory of {counted(self.batch_size, 'image')}: {_gb(self.chosen.num_bytes)} GB by "
