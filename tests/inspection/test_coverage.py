@@ -137,7 +137,12 @@ def test_the_table_of_the_recipes(all_of_kitti, setting):
     measured = coverage.measure(all_of_kitti, Anchors(chosen).boxes, chosen.image_hw)
     found = round(measured.positives["all"], 1), round(100 * measured.lacking["all"], 1)
     assert found == OF_THE_TABLE[setting]
-    assert missed(all_of_kitti, chosen) == MISSED.get(hparams, missed(all_of_kitti, chosen))
+
+
+@pytest.mark.parametrize("hparams", MISSED)
+def test_what_the_other_rows_miss(all_of_kitti, hparams):
+    chosen = config("1280x384", **parse_hparams(hparams))
+    assert missed(all_of_kitti, chosen) == MISSED[hparams]
 
 
 def fit(some: Objects, size: str) -> tuple[float, list[float], list[float]]:
@@ -180,10 +185,7 @@ def test_the_recommendation_for_all_of_kitti_is_the_recipe(all_of_kitti):
     """D0 in 6 GB, four images; the bytes are what `training.memory.estimate` says of it."""
     stock = Config.for_model("efficientdet-d0")
     found = recommend(all_of_kitti, stock, lambda _: (46.7e6, 2096.0), memory_gb=6, batch_size=4)
-    recipe = stock.override(parse_hparams("configs/kitti_d0.yaml"))
-    assert (
-        found.chosen.row.typed == "image_size=1280x384,anchor_scale=3.0,aspect_ratios=1.0*2.0*0.5"
-    )
+    assert found.chosen.row.typed.startswith("image_size=1280x384,anchor_scale=3.0,")
     recipe = stock.override(parse_hparams("configs/kitti_d0.yaml"))
     assert recipe.override(parse_hparams(found.chosen.row.typed)) == recipe
     own = next(one for one in found.candidates[1:] if one.config.image_hw == recipe.image_hw)
